@@ -1,18 +1,17 @@
 """The program `garrison`: runs the command that its arguments name, and ends the process. Nobody imports it;
 processes of a local cluster are started as `python -m server.main`."""
 
-import gc
 import os
 import sys
+
+from server.runtime.loading import load_structlog, no_collection
 
 
 def main() -> None:
     """The script `garrison`."""
-    gc.disable()  # nothing that an import makes is garbage
-    from server.cli.app import run
-
-    gc.freeze()
-    gc.enable()
+    with no_collection():
+        load_structlog()
+        from server.cli.app import run
     code = run()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -17,7 +17,8 @@ from game.commands.files import written_whole
 from game.commands.stored import read_match
 from game.match.state import MatchState
 from game.modes.registry import version_of
-from server.cli.common import Config, Json, Set, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, out, print_json
+from server.cli.config import read_settings
 from server.errors import BadInput, Corrupt
 from server.eventlog import portable
 from server.eventlog.ports import StoredLog

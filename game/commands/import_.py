@@ -18,7 +18,8 @@ from game.imports.encode import Origins, whole_log
 from game.imports.importing import Figures, FileImport, open_log
 from game.imports.storing import PORTABLE, ImportStore, read_portable, store_match, store_portable
 from game.match.state import MatchState
-from server.cli.common import Config, Json, Set, err, out, print_json, program, read_settings
+from server.cli.common import Config, Json, Set, err, out, print_json, program
+from server.cli.config import read_settings
 from server.cli.stored import opened_store
 from server.errors import BadInput, Corrupt, UnknownRules
 from server.eventlog.ports import WholeLog

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from game import replay as replays
 from game.commands.stored import StoredMatch, list_matches
-from server.cli.common import Config, Json, Set, err, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, err, out, print_json
+from server.cli.config import read_settings
 from server.cli.status import ask_admin
 from server.texts import escaped
 

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from game.moderation.rules import FOR_GOOD, lasts
-from server.cli.common import Config, Json, Set, out, print_json, read_settings, seconds_of
+from server.cli.common import Config, Json, Set, out, print_json, seconds_of
+from server.cli.config import read_settings
 from server.cli.status import ask_admin
 from server.errors import BadInput
 from server.ids import actor_id

@@ -25,7 +25,8 @@ from game.commands.moderation import Token, Url
 from game.people.erasing import Erasure, Told
 from game.people.names import plain
 from game.replay import MATCH
-from server.cli.common import Config, Json, Set, err, out, print_json, read_settings, seconds_of
+from server.cli.common import Config, Json, Set, err, out, print_json, seconds_of
+from server.cli.config import read_settings
 from server.cli.status import NoAnswer, ask_admin
 from server.cli.stored import opened_store
 from server.drivers import build_store_queries, load_app

@@ -16,21 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from game import replay as replays
 from game.commands.stored import read_match
-from server.cli.common import (
-    DEMO_CONFIG,
-    Config,
-    Json,
-    Set,
-    check_assignments,
-    client_url,
-    err,
-    find_config,
-    out,
-    print_json,
-    program,
-    read_settings,
-    token_maker,
-)
+from server.cli.common import Config, Json, Set, client_url, err, out, print_json, program, token_maker
+from server.cli.config import DEMO_CONFIG, check_assignments, find_config, read_settings
 from server.cli.local_cluster import Home, LocalCluster, alone
 from server.errors import BadInput, Corrupt, Unavailable
 from server.eventlog.ports import StoredLog

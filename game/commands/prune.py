@@ -16,7 +16,8 @@ import msgspec
 from cyclopts import App, Parameter, validators
 
 from game.commands.stored import find_match
-from server.cli.common import Config, Json, Set, err, out, print_json, read_settings, seconds_of
+from server.cli.common import Config, Json, Set, err, out, print_json, seconds_of
+from server.cli.config import read_settings
 from server.cli.stored import opened_store
 from server.errors import BadInput, NotFound
 from server.eventlog import pruning

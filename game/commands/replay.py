@@ -19,7 +19,8 @@ from game.commands.replay_keys import keys_of
 from game.commands.replay_screen import ReplayScreen
 from game.commands.stored import read_match
 from game.match.state import MatchState
-from server.cli.common import Config, Json, Set, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, out, print_json
+from server.cli.config import read_settings
 from server.cli.log import verify_log
 from server.errors import Corrupt, UnknownRules
 from server.eventlog.fold import LogGap

@@ -15,7 +15,8 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from game.careers.recount import Difference
 from game.commands.recounting import Recounting, Report
-from server.cli.common import Config, Json, Set, err, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, err, out, print_json
+from server.cli.config import read_settings
 
 DIFFERS: Final = 1
 SHOWN: Final = 50

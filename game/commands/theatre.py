@@ -13,7 +13,8 @@ from cyclopts import App, Parameter, validators
 
 from game import replay as replays
 from game.commands.stored import read_match
-from server.cli.common import Config, Json, Set, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, out, print_json
+from server.cli.config import read_settings
 from server.cli.viewer import viewer
 from server.ids import key_of
 from server.settings import Settings

@@ -3,7 +3,8 @@
 Commands are found by name, in three lists of `package.module:register`: the operator's (`OPERATORS`), the
 laboratory's, where it is installed, and the configured application's (`App.commands`). Only the module of the
 command that is asked for is imported, and the application only for a command that the other lists do
-not have: `garrison token` need not wait for what reads a database.
+not have: `garrison token` need not wait for what reads a database. A node that a program starts does not wait for the
+command line itself.
 """
 
 import importlib.util
@@ -12,21 +13,24 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from cyclopts import App, CycloptsError
-
-from server.cli.common import find_config, out
+from server.cli.config import find_config
+from server.cli.node_options import plain_options
 from server.drivers import load, load_app
-from server.errors import BadSetting, GarrisonError
+from server.errors import BadInput, BadSetting, GarrisonError
+from server.runtime.loading import no_collection
 from server.settings import load as load_settings
 from server.texts import escaped
+
+if TYPE_CHECKING:
+    from cyclopts import App
 
 BAD_USE = 2
 INTERRUPTED = 130
 
 OPERATORS: Final[Mapping[str, str]] = {
-    "node": "server.cli.node:register",
+    "node": "server.cli.node_command:register",
     "migrate": "server.cli.migrate:register",
     "database": "server.cli.database:register",
     "token": "server.cli.token:register",
@@ -41,9 +45,13 @@ OPERATORS: Final[Mapping[str, str]] = {
 LABORATORY: Final = "server.lab.commands:COMMANDS"
 
 
-def build(words: Sequence[str]) -> App:
+def build(words: Sequence[str]) -> "App":
     """The program with the command that `words` begin with, or with all of them. Raises `BadSetting` where
     the command may be the application's and that cannot be loaded."""
+    from cyclopts import App
+
+    from server.cli.common import out
+
     app = App(
         name="garrison",
         help="A clustered presence and session backend for multiplayer games.",
@@ -139,9 +147,7 @@ def _any_output() -> None:
 def _run(words: list[str]) -> int:
     """Run a command; its exit code. Raises `BrokenPipeError`."""
     try:
-        result = build(words)(words)
-    except CycloptsError as error:
-        return _fail(_one_line(str(error)) + f" (see `{_help_for(words)}`)")
+        result = _called(words)
     except GarrisonError as error:
         return _fail(_one_line(error.message))
     except KeyboardInterrupt:
@@ -151,6 +157,21 @@ def _run(words: list[str]) -> int:
     except OSError as error:
         return _fail(_one_line(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"))
     return result if isinstance(result, int) else 0
+
+
+def _called(words: list[str]) -> Any:
+    """The result of a command. Raises what it raises, and `BadInput` for words that it does not take."""
+    if (options := plain_options(words)) is not None:
+        with no_collection():
+            from server.cli.node import run as run_a_node
+
+        return run_a_node(options)
+    from cyclopts import CycloptsError
+
+    try:
+        return build(words)(words)
+    except CycloptsError as error:
+        raise BadInput(f"{_one_line(str(error))} (see `{_help_for(words)}`)") from None
 
 
 def _version() -> str:

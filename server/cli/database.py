@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import msgspec
 from cyclopts import App, Parameter
 
-from server.cli.common import Config, Json, Set, err, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, err, out, print_json
+from server.cli.config import read_settings
 from server.cli.stored import check_there
 from server.errors import BadInput, BadSetting
 

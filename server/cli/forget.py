@@ -13,7 +13,8 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from server.cli.common import Config, Json, Set, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, out, print_json
+from server.cli.config import read_settings
 from server.cli.stored import opened_store
 from server.drivers import load_app
 from server.errors import BadInput, NotFound

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from server.cli.common import read_settings
+from server.cli.config import read_settings
 from server.cli.node_process import NodeProcess
 from server.drivers import upgrade_store
 from server.errors import BadSetting, Unavailable

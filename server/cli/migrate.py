@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from persistence.engine.urls import parse
-from server.cli.common import Config, Set, err, read_settings
+from server.cli.common import Config, Set, err
+from server.cli.config import read_settings
 from server.drivers import load_app, own_history
 from server.errors import BadInput, BadSetting
 

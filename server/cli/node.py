@@ -1,4 +1,4 @@
-"""`garrison node`: one node of a cluster, until SIGTERM or Ctrl-C."""
+"""The process of one node of a cluster, until SIGTERM or Ctrl-C: what `garrison node` runs."""
 
 import asyncio
 import contextlib
@@ -8,15 +8,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 import uvloop
-from cyclopts import App, Parameter
 
-from server.cli.common import Config, Set, read_settings
+from server.cli.config import read_settings
+from server.cli.node_options import SUPERVISED, NodeOptions
 from server.drivers import (
     build_node,
     gossip_endpoint,
@@ -28,6 +27,7 @@ from server.drivers import (
 )
 from server.errors import BadSetting, CalledOff, GarrisonError
 from server.runtime.admin_token import new_admin_token
+from server.runtime.loading import no_collection
 from server.runtime.service_manager import ServiceManager
 from server.settings import Settings
 from server.succession.lineage import Lineage
@@ -44,59 +44,24 @@ LEASE_LOST_PAUSE_S = 0.5
 """Pause between a run that lost its lease and the next one, so that a store that is away is not pestered."""
 
 FIRST_PROCESS: Final = 1
-SUPERVISED: Final = "--supervised"
-
-EXAMPLES = """
-Examples:
-
-- `garrison node` with the settings file of this directory
-- `garrison node --config node-2.toml --seeds 10.0.0.1:7370`
-- `garrison node --app clan:App` runs another game than the one that comes along
-- `garrison node --name edge-3 --gateway-port 7450 --set store.flush_interval_s=0.5`
-"""
 
 
-def node(
-    *,
-    config: Config = None,
-    name: Annotated[str | None, Parameter(help="This node's name, the same after each restart.")] = None,
-    gateway_port: Annotated[int | None, Parameter(help="Port for clients.")] = None,
-    admin_port: Annotated[int | None, Parameter(help="Port for the dashboard, the API and the metrics.")] = None,
-    seeds: Annotated[str | None, Parameter(help="Gossip addresses of other nodes, comma-separated.")] = None,
-    app: Annotated[
-        str | None, Parameter(help="The application, as package.module:Name; looked for in this directory too.")
-    ] = None,
-    store: Annotated[str | None, Parameter(help="URL of the store: sqlite:///… or postgresql://…")] = None,
-    supervised: Annotated[
-        bool,
-        Parameter(
-            help="Run below a small process that stays while `garrison upgrade` changes the node's; the first process "
-            "of a container always does.",
-            negative="",
-            show_default=False,
-        ),
-    ] = False,
-    set_: Set = None,
-    succeed: Annotated[str | None, Parameter(show=False)] = None,
-) -> int:
-    """Run one node. Prints one line of JSON once it serves; logs go to standard error.
-
-    Settings come from the file, then from GARRISON_… variables (GARRISON_GATEWAY__PORT=7350), then from flags.
-    """
+def run(options: NodeOptions) -> int:
+    """Run a node until it is told to end; the program's exit code."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # too early for an upgrade is no reason to die
-    if supervised or os.getpid() == FIRST_PROCESS:
+    if options.supervised or os.getpid() == FIRST_PROCESS:
         _below_supervisor()
-    lineage = Lineage(succeed) if succeed is not None else None
+    lineage = Lineage(options.succeed) if options.succeed is not None else None
     settings = read_settings(
-        config,
-        set_,
+        options.config,
+        options.set_,
         {
-            "node": name,
-            "gateway.port": gateway_port,
-            "admin.port": admin_port,
-            "gossip.seeds": seeds,
-            "app": app,
-            "store.url": store,
+            "node": options.name,
+            "gateway.port": options.gateway_port,
+            "admin.port": options.admin_port,
+            "gossip.seeds": options.seeds,
+            "app": options.app,
+            "store.url": options.store,
         },
     )
     return uvloop.run(_run(settings, lineage))
@@ -204,7 +169,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]",
     """Run nodes, one after the other, until `stop`; the one that serves is in `running`. The first one of an heir is
     that of its predecessor."""
     querying = await start_query_process(settings) if lineage is None else None
-    with _no_collection():
+    with no_collection():
         from server.cli.succeeding import let_be_upgraded, succeed  # now, and not when somebody asks: see there
 
     if settings.store.migrate and lineage is None:
@@ -222,7 +187,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]",
             gc.collect()  # garbage of the run before would be frozen, too
             await asyncio.sleep(LEASE_LOST_PAUSE_S)
         try:
-            with _no_collection():
+            with no_collection():
                 if lineage is not None:
                     node, birth = await succeed(settings, lineage)
                     lineage = None
@@ -263,17 +228,6 @@ async def _start(node: "Node", drained: bool, foreign: bool) -> None:
     await node.start()
 
 
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """No look for garbage during the block, and none ever at what it makes: all of it stays, and there is much."""
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        gc.enable()
-
-
 def _with_token(settings: Settings) -> Settings:
     """Settings with a random admin token, kept over new incarnations."""
     admin = msgspec.structs.replace(settings.admin, token=new_admin_token())
@@ -310,7 +264,3 @@ def _say_ready(node: "Node") -> None:
     }
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
-
-
-def register(app: App) -> None:
-    app.command(node, name="node", help_epilogue=EXAMPLES)

@@ -11,7 +11,8 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from server.cli.common import Config, Json, Set, err, out, print_json, read_settings, seconds_of
+from server.cli.common import Config, Json, Set, err, out, print_json, seconds_of
+from server.cli.config import read_settings
 from server.cli.status import ask_admin
 from server.errors import BadInput
 from server.texts import escaped, escaped_lines

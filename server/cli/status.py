@@ -11,7 +11,8 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from server.cli.common import Config, Json, Set, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, out, print_json
+from server.cli.config import read_settings
 from server.errors import BadInput, BadToken, NotFound, Unavailable
 from server.runtime.listening import dialled_host
 from server.settings import Settings, is_url

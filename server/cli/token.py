@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import App, Parameter
 
-from server.cli.common import Config, Json, Set, client_url, out, read_settings, seconds_of
+from server.cli.common import Config, Json, Set, client_url, out, seconds_of
+from server.cli.config import read_settings
 
 EXAMPLES = """
 Examples:

@@ -10,7 +10,8 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from server.cli.common import Config, Json, Set, err, out, print_json, program, read_settings, seconds_of
+from server.cli.common import Config, Json, Set, err, out, print_json, program, seconds_of
+from server.cli.config import read_settings
 from server.cli.status import TIMEOUT_S, NoAnswer, admin_url_of, ask_admin, row_of
 from server.errors import BadInput, BadToken, GarrisonError, Unavailable
 from server.settings import Settings

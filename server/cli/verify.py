@@ -13,7 +13,8 @@ from cyclopts import App, Parameter, validators
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from server.actors.actor import LoggedActor
-from server.cli.common import Config, Json, Set, err, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, err, out, print_json
+from server.cli.config import read_settings
 from server.cli.log import logged_kind
 from server.cli.processes import in_processes
 from server.cli.stored import opened_store

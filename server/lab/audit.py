@@ -21,7 +21,8 @@ from game.match.state import MatchState
 from game.messages import Assist, Death, Kill, Medal, Objective, Score
 from persistence.sql_queries import SqlStoreQueries
 from persistence.sql_store import SqlStore
-from server.cli.common import Config, Json, Set, err, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, err, out, print_json
+from server.cli.config import read_settings
 from server.cli.stored import opened_store
 from server.errors import BadSetting, Corrupt
 from server.eventlog.ports import StoredLog

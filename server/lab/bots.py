@@ -20,7 +20,8 @@ from typing import Annotated, Any, Final
 import uvloop
 from cyclopts import App, Parameter
 
-from server.cli.common import Config, Set, read_settings, token_maker
+from server.cli.common import Config, Set, token_maker
+from server.cli.config import read_settings
 from server.errors import Unavailable
 
 STATS_EVERY_S: Final = 0.5

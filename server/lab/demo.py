@@ -20,7 +20,8 @@ from cyclopts import App, Parameter, validators
 from rich.console import Console
 from rich.markup import escape
 
-from server.cli.common import DEMO_CONFIG, Json, Set, check_assignments, err, out, program
+from server.cli.common import Json, Set, err, out, program
+from server.cli.config import DEMO_CONFIG, check_assignments
 from server.cli.local_cluster import Home, LocalCluster, alone
 from server.cli.node_process import NodeProcess
 from server.errors import Unavailable

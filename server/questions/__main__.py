@@ -3,17 +3,16 @@
 python -m server.questions DIRECTORY
 """
 
-import gc
 import sys
+
+from server.runtime.loading import load_structlog, no_collection
 
 
 def main() -> int:
     """Load what the process needs, and serve."""
-    gc.disable()  # nothing that an import makes is garbage
-    from server.questions.process import main as serve
-
-    gc.freeze()
-    gc.enable()
+    with no_collection():
+        load_structlog()
+        from server.questions.process import main as serve
     return serve()
 
 

@@ -12,7 +12,8 @@ import garrison
 from garrison import errors
 from garrison.host import Host
 from garrison.messages import Kill, MatchOptions, Medal
-from server.cli.common import read_settings, token_maker
+from server.cli.common import token_maker
+from server.cli.config import read_settings
 from server.cli.local_cluster import Home, LocalCluster
 from tests.support.waiting import until
 

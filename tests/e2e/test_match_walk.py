@@ -22,7 +22,8 @@ from game.imports.encode import Origins, whole_log
 from game.imports.importing import FileImport
 from garrison_bots import recorded
 from server.cli.app import run
-from server.cli.common import read_settings, token_maker
+from server.cli.common import token_maker
+from server.cli.config import read_settings
 from server.cli.local_cluster import LocalCluster
 from tests.support import matches
 from tests.support.local_clusters import local_cluster

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import garrison
-from server.cli.common import read_settings, token_maker
+from server.cli.common import token_maker
+from server.cli.config import read_settings
 from server.cli.local_cluster import Home, LocalCluster
 from tests.support.program import ROOT, environment
 

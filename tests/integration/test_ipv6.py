@@ -17,7 +17,8 @@ import pytest
 from garrison import connect
 from garrison.messages import PresenceGet, PresenceSet
 from server.cli.app import run
-from server.cli.common import client_url, read_settings, token_maker
+from server.cli.common import client_url, token_maker
+from server.cli.config import read_settings
 from server.cli.local_cluster import Home, LocalCluster, free_places
 from server.cli.status import admin_base
 from server.errors import BadInput

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import garrison
 from garrison.messages import MatchCreate, MatchOptions
-from server.cli.common import read_settings, token_maker
+from server.cli.common import token_maker
+from server.cli.config import read_settings
 from server.cli.local_cluster import Home, LocalCluster
 from tests.support.program import ROOT, environment
 

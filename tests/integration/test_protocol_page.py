@@ -16,7 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from server.cli.common import read_settings, token_maker
+from server.cli.common import token_maker
+from server.cli.config import read_settings
 from server.cli.local_cluster import Home, LocalCluster
 from server.errors import BadToken
 from server.sessions.tokens import check, own_rules

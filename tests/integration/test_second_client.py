@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import garrison
-from server.cli.common import read_settings, token_maker
+from server.cli.common import token_maker
+from server.cli.config import read_settings
 from server.cli.local_cluster import Home, LocalCluster
 from tests.support.second_client import SecondClient, ServerError, Wire
 

@@ -8,7 +8,7 @@ import pytest
 
 from game.commands.theatre import page_of
 from server.cli.app import run
-from server.cli.common import read_settings
+from server.cli.config import read_settings
 from server.cli.viewer import viewer
 from server.errors import BadSetting
 from tests.support.databases import fresh

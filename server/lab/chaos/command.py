@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter, validators
 
-from server.cli.common import DEMO_CONFIG, Json, Set, check_assignments, err, out
+from server.cli.common import Json, Set, err, out
+from server.cli.config import DEMO_CONFIG, check_assignments
 from server.cli.local_cluster import alone
 from server.errors import BadSetting
 from server.lab.live import empty_home

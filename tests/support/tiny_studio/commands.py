@@ -5,7 +5,8 @@ import asyncio
 import msgspec
 from cyclopts import App
 
-from server.cli.common import Config, Json, Set, out, read_settings
+from server.cli.common import Config, Json, Set, out
+from server.cli.config import read_settings
 from server.drivers import build_store_queries
 from server.settings import Settings
 

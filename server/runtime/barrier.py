@@ -33,7 +33,8 @@ class Barrier:
         self._ended = False
 
     def watch(self, thing: Any) -> None:
-        """Note `thing`, which is copied now, when it is touched from here on. Idempotent."""
+        """Note `thing`, which is copied now, when it is touched from here on. Idempotent. Raises `AttributeError` where
+        its class lacks one of the methods: one that has another name by now would go unnoticed."""
         self.touched.pop(self._key(thing), None)
         cls = type(thing)
         watching = self._watching.get(cls)
@@ -61,7 +62,7 @@ class Barrier:
         self.touched.clear()
 
     def _subclass(self, cls: type) -> type:
-        members = {name: self._noting(getattr(cls, name)) for name in self._methods if hasattr(cls, name)}
+        members = {name: self._noting(getattr(cls, name)) for name in self._methods}
         if self._unnoted is not None:
             members["__setattr__"] = self._noting_attributes(self._unnoted)
         return type(cls.__name__, (cls,), {"__slots__": (), "__module__": cls.__module__, _ORIGIN: cls, **members})

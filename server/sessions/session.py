@@ -9,7 +9,8 @@ A session that came from another node is `arrived` until its client has been her
 `transferred` only the connection is left, for what is still to be answered on it.
 
 A message is handled where it arrives, in one go: rate, decode, look-up, call, answer. Only an
-answer that has to wait becomes a future with a callback; nothing here is a task.
+answer that has to wait becomes a future with a callback; nothing here is a task. How answers and pushes are written
+is in `session_output.py`.
 """
 
 import asyncio
@@ -23,23 +24,22 @@ from server.actors.actor import Caller
 from server.actors.devices import UNKNOWN_SESSION, Login, mark_of
 from server.errors import BadInput, GarrisonError, Internal, Overloaded, RateLimited, Unavailable
 from server.ids import ActorId
-from server.sessions.broadcast import Broadcast
 from server.sessions.connection import NOBODY, Connection
-from server.sessions.end_reasons import ENDED_CLOSED, ENDED_EXPIRED, ENDED_MOVED, ENDED_OVERFLOW, Ending
+from server.sessions.end_reasons import ENDED_CLOSED, ENDED_EXPIRED, ENDED_MOVED, Ending
 from server.sessions.outbox import Outbox
 from server.sessions.picture import Slot
 from server.sessions.ports import LocalActor
 from server.sessions.presence_tables import WatchTable
 from server.sessions.rate_bucket import TokenBucket
 from server.sessions.session_kit import Kit
+from server.sessions.session_output import SessionOutput
 from server.sessions.session_phases import SESSION, Phase
 from server.sessions.topic import Topic
-from server.sessions.transfer import Transfer
 from server.sessions.transfer_frames import Packed
 from server.sessions.turnstile import InLine
 from server.sessions.unanswered import Unanswered, error_of
-from server.wire.codec import Codec, Format
-from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Failed, Heartbeat, Push, Reply, Request
+from server.wire.codec import Format
+from server.wire.messages import Ack, Beat, Close, CloseCode, Done, Failed, Heartbeat, Reply, Request
 
 _NORMAL: Final = 1000
 _KNOWN_S: Final = 0.1
@@ -49,35 +49,20 @@ _encode_number = msgspec.msgpack.Encoder().encode
 _BEAT_HEAD: Final = msgspec.msgpack.encode(Beat(0))[:-1]
 
 
-class _EachBeat:
-    """The slots that every heartbeat touches. Those of a base class lie together, before all others:
-    of a session that is not in the processor's cache, fewer lines have to be waited for."""
-
-    __slots__ = (
-        "_beat_due", "_binary", "_decode", "_refused", "_ticks", "activation", "bucket", "caller", "connection",
-        "heard_at", "metrics", "outbox",
-    )  # fmt: skip
-
-
-class Session(_EachBeat):
+class Session(SessionOutput):
     """See the module's head. `begin` gives it its connection, `arrive` its place as one that came from another node.
     `stays`: the client cannot follow a redirect, and is served here wherever its slot is."""
 
     __slots__ = (
-        "_blocked_at", "_kit", "_link", "_pay_at", "_traffic", "actor", "beats", "began", "client", "codec", "country",
-        "detached_at", "device", "format", "in_line", "instead_of", "issued_ms", "latest", "moves", "order", "people",
-        "phase", "remote", "resume", "since_ms", "starved", "stays", "stint", "token_mark", "token_until_ms", "topics",
-        "transfer", "unanswered",
+        "_link", "actor", "began", "client", "country", "detached_at", "device", "earlier_traffic", "in_line",
+        "instead_of", "issued_ms", "latest", "moves", "order", "people", "phase", "remote", "resume", "since_ms",
+        "stays", "stint", "token_mark", "token_until_ms", "topics", "unanswered",
     )  # fmt: skip
 
     def __init__(self, kit: "SessionKit", caller: Caller, resume: str, format: Format, stays: bool) -> None:
+        super().__init__(kit, format)
         settings = kit.settings
-        self._kit = kit
-        self._ticks = kit.ticks
-        self.metrics = kit.metrics
         self.caller, self.resume = caller, resume
-        self.format: Format = format
-        self.codec: Codec = kit.codecs[format]
         self._decode = kit.decoders[format]
         self._binary = format == "msgpack"
         self.stays = stays
@@ -86,16 +71,11 @@ class Session(_EachBeat):
         """When its client was heard, its connection was lost, and the hello came that began it."""
         self.since_ms = kit.ticks.wall_ms()
         self.bucket = TokenBucket(settings.rate_per_s, settings.rate_burst, now)
-        self.outbox = Outbox(settings.outbox_max_messages, settings.outbox_max_bytes)
         self.phase: Phase = "opening"
-        self.connection: Connection | None = None
         self.remote = self.country = self.client = self.device = self.instead_of = ""
         """Its client's address and country, the client's own word for itself, and the rest as `Login` says it."""
         self.actor: ActorId | None = None
         self.activation: LocalActor | None = None
-        self.beats = 0
-        self.transfer: Transfer | None = None
-        """Set while the session should go to another node, is on its way, or is there."""
         self.moves = 0  # number of shipments so far
         self.stint = self.issued_ms = 0
         """How often its login was told again, or changed its node; and when its token was made."""
@@ -110,12 +90,7 @@ class Session(_EachBeat):
         """The pictures that its client has, of the latest topics that it watches."""
         self.people: WatchTable[Session] | None = None  # players that its client watches
         self.in_line: InLine | None = None  # the line where its messages wait, while it sends faster than it may
-        self.starved = False  # a stream waits for room in the outbox
-        self._traffic = _NO_TRAFFIC  # bytes in and out over the connections that it has had here
-        self._beat_due = False
-        self._pay_at: float | None = None
-        """Latest moment to send owed acknowledgements; None while no check of the wheel waits."""
-        self._blocked_at: float | None = None
+        self.earlier_traffic = _NO_TRAFFIC  # bytes in and out over the connections that it has had here
         self.unanswered: Unanswered | None = None  # an idle session never needs it
         self._link = 0
         """Number of this session's connection: an answer belongs to the one that asked."""
@@ -178,8 +153,8 @@ class Session(_EachBeat):
             return
         number = message.id
         if number == 0:
-            self._owe_beat()
-        elif self._beat_due or not self._binary:
+            self.owe_beat()
+        elif self.beat_due or not self._binary:
             self.send(self.codec.encode(Beat(number)))
         else:
             metrics.frames_out_total += 1
@@ -194,7 +169,7 @@ class Session(_EachBeat):
         if not bucket.take(self._ticks.now()):
             self._refuse()
         if bucket.hurried:
-            self._wait_in_line()
+            self.wait_in_line()
 
     def on_blocked(self, connection: Connection) -> None:
         if connection is self.connection:
@@ -206,7 +181,7 @@ class Session(_EachBeat):
             self._blocked_at = None
             self.heard_at = self._ticks.tick  # the client could not be heard until now
             self.read_on()
-            self._flush()
+            self.flush()
             if self.latest is not None or self.people is not None:
                 self._kit.latest.catch_up(self)
 
@@ -251,7 +226,7 @@ class Session(_EachBeat):
         if request_id:
             self.send(self.codec.encode(Beat(request_id)))
         else:
-            self._owe_beat()
+            self.owe_beat()
 
     def _request(self, message: Request) -> None:
         if message.__class__ is Ack:
@@ -326,13 +301,14 @@ class Session(_EachBeat):
         bucket = self.bucket
         if bucket.refill(self._ticks.now()):
             if bucket.hurried:
-                self._wait_in_line()
+                self.wait_in_line()
             return True
-        self._wait_in_line()
+        self.wait_in_line()
         self._over_rate(data)
         return False
 
-    def _wait_in_line(self) -> None:
+    def wait_in_line(self) -> None:
+        """Take its messages in turns with those of other sessions that send fast, from here on."""
         if self.in_line is None and self.connection is not None:
             self.in_line = InLine(self._kit.turnstile, self, self.connection)
 
@@ -376,110 +352,6 @@ class Session(_EachBeat):
         self.close(CloseCode.FLOOD, "too many refused messages")
         return False
 
-    # ---- to the client ----
-
-    def send(self, data: bytes) -> None:
-        """Write an answer, and with it what is owed to unanswered heartbeats."""
-        connection = self.connection
-        if connection is None:
-            return
-        self.metrics.frames_out_total += 1
-        connection.send(data)
-        if self._beat_due:
-            self._pay_beats()
-
-    @property
-    def moving(self) -> bool:
-        """True when it is packed and on its way to another node, or there: nothing of it changes here."""
-        return self.transfer is not None and self.transfer.frozen
-
-    @property
-    def takes_latest(self) -> bool:
-        """True while a frame that is not kept can be written: its client is there and reads, and it stays here."""
-        return self.connection is not None and self._blocked_at is None and not self.moving
-
-    def offer(self, data: bytes) -> bool:
-        """Write a frame that is not kept, and for very many sessions the same; whoever does counts them. False: it
-        cannot be written now."""
-        connection, transfer = self.connection, self.transfer
-        if connection is None or self._blocked_at is not None or (transfer is not None and transfer.frozen):
-            return False
-        connection.send(data)
-        return True
-
-    def deliver(self, message: Push) -> None:
-        """Push to the player: to the client, or after the session if that is moving."""
-        transfer = self.transfer
-        if transfer is None or not transfer.frozen:
-            self.push(Broadcast(message))
-        elif not transfer.keep(message, self._kit.settings.outbox_max_messages):
-            self.end(ENDED_OVERFLOW, CloseCode.SLOW_READER, "too much is unacknowledged")
-
-    def push(self, broadcast: Broadcast) -> None:
-        """Number a push, keep it until it is acknowledged, and write it if the client reads."""
-        outbox = self.outbox
-        frame = broadcast.render(self.format, outbox.last + 1)
-        self.metrics.pushes_total += 1
-        if not outbox.add(frame):
-            if not self.ended:
-                self.end(ENDED_OVERFLOW, CloseCode.SLOW_READER, "too much is unacknowledged")
-        elif self.connection is not None and self._blocked_at is None and outbox.sent == outbox.last - 1:
-            outbox.sent = outbox.last
-            self.send(frame)
-
-    def send_last(self, frame: bytes) -> bool:
-        """Send the push that was packed last, when the session has arrived elsewhere. False: there is
-        no room for it here."""
-        self.metrics.pushes_total += 1
-        if not self.outbox.add(frame):
-            return False
-        if self._blocked_at is None:
-            self._flush()
-        return True
-
-    def _flush(self) -> None:
-        for frame in self.outbox.unsent():
-            self.send(frame)
-            if self.connection is None or self._blocked_at is not None:
-                return
-
-    def acknowledge(self, seq: int) -> bool:
-        """Take in that the client has all pushes up to `seq`. False: it claims one that it never got, and
-        is closed."""
-        if not self.outbox.ack(seq):
-            self.close(CloseCode.PROTOCOL_ERROR, "acknowledged a push that was never sent")
-            return False
-        if self.starved and not self.outbox.half_full:
-            self.starved = False
-            self._kit.streams.refill(self)
-        return True
-
-    def _owe_beat(self) -> None:
-        if self.transfer is not None and self.transfer.frozen:
-            return  # its count has left already
-        self.beats += 1
-        if not self._beat_due:
-            self._beat_due = True
-            ticks = self._ticks
-            checked = self._pay_at is not None
-            self._pay_at = due = ticks.now() + self._kit.ack_interval_s
-            if not checked:
-                ticks.wheel.add(due, self._beats_due)
-
-    def _beats_due(self, now: float) -> float | None:
-        if self._beat_due and self._pay_at is not None and now < self._pay_at:
-            return self._pay_at  # the debt went with another frame: this one is newer
-        self._pay_at = None
-        if self._beat_due:
-            self._pay_beats()
-        return None
-
-    def _pay_beats(self) -> None:
-        self._beat_due = False
-        if self.connection is not None:
-            self.metrics.frames_out_total += 1
-            self.connection.send(self.codec.encode(Beats(self.beats)))
-
     # ---- life ----
 
     def begin(self, connection: Connection, first: bytes) -> None:
@@ -490,11 +362,11 @@ class Session(_EachBeat):
         self.remote, self.country = connection.remote, connection.country
         self.heard_at = self._ticks.tick
         self._blocked_at = None
-        self._beat_due = False
+        self.beat_due = False
         self.metrics.sessions += 1
         connection.set_receiver(self)
         self.send(first)
-        self._flush()
+        self.flush()
 
     def login(self, node: str, incarnation: int, policy: str) -> Login:
         """Its login, as it is told to its actor now."""
@@ -547,14 +419,23 @@ class Session(_EachBeat):
 
     def traffic(self) -> tuple[int, int]:
         """Bytes in and out over all its connections here; see `Connection.traffic`."""
-        (came, went), connection = self._traffic, self.connection
+        (came, went), connection = self.earlier_traffic, self.connection
         if connection is None:
             return came, went
         more = connection.traffic()
         return came + more[0], went + more[1]
 
+    def go_on_over(self, connection: Connection) -> None:
+        """Go on: its connection has taken another form."""
+        self.earlier_traffic = self.traffic()
+        self.connection = connection
+        if self.in_line is not None:
+            self.in_line.go_on_over(connection)
+        else:
+            connection.set_receiver(self)
+
     def _unlink(self) -> None:
-        self._traffic = self.traffic()
+        self.earlier_traffic = self.traffic()
         self._link += 1
         self.connection = self.in_line = None
         self.metrics.sessions -= 1

@@ -15,10 +15,7 @@ from server.sessions.session import Session
 
 CHANGING_METHODS: Final = frozenset(
     {
-        "_flush",
-        "_owe_beat",
         "_pay_beats",
-        "_wait_in_line",
         "acknowledge",
         "arrive",
         "begin",
@@ -26,16 +23,29 @@ CHANGING_METHODS: Final = frozenset(
         "close",
         "end",
         "enter",
+        "flush",
         "give_way",
         "on_closed",
+        "owe_beat",
         "push",
         "send",
         "send_last",
+        "wait_in_line",
     }
 )
 """Methods of a session that change what its copy holds."""
 UNNOTED_FIELDS: Final = frozenset(
-    {"heard_at", "activation", "unanswered", "_blocked_at", "_link", "_pay_at", "_refused", "_traffic", "in_line"}
+    {
+        "heard_at",
+        "activation",
+        "unanswered",
+        "_blocked_at",
+        "_link",
+        "_pay_at",
+        "_refused",
+        "earlier_traffic",
+        "in_line",
+    }
 )
 """Attributes that no copy holds; messages in line are looked at for every session that is in one."""
 

@@ -96,7 +96,7 @@ class SessionCopies:
             device=session.device,
             instead_of=session.instead_of,
             beats=session.beats,
-            beat_due=session._beat_due,
+            beat_due=session.beat_due,
             starved=session.starved,
             outbox=OutboxCopy(outbox.acked, outbox.sent, outbox.last, outbox.lost, outbox.frames),
             bucket=BucketCopy(*bucket.state),
@@ -143,7 +143,7 @@ class SessionCopies:
         session.issued_ms = copy.issued_ms
         session.token_until_ms = math.inf if copy.token_until_ms is None else copy.token_until_ms
         session.remote, session.country, session.client = copy.remote, copy.country, copy.client
-        session._traffic = copy.traffic
+        session.earlier_traffic = copy.traffic
         session.device, session.instead_of = copy.device, copy.instead_of
         session.beats, session.starved = copy.beats, copy.starved
         settings, box = self._kit.settings, copy.outbox
@@ -179,13 +179,7 @@ class SessionCopies:
     def attached(self, session: Session, before: Connection, connection: Connection) -> None:
         """Its connection has taken another form."""
         if session.connection is before:
-            line = session.in_line
-            session._traffic = session.traffic()
-            session.connection = connection
-            if line is not None:
-                line.go_on_over(connection)
-            else:
-                connection.set_receiver(session)
+            session.go_on_over(connection)
 
     def take_up(self, soon: Callable[[int, Callable[[], Any]], None]) -> None:
         """Let all unpacked sessions go on. See `PresenceCopies.take_up` for `soon`."""
@@ -204,7 +198,7 @@ class SessionCopies:
                 self._table.session_waits(session)
             elif copy.beat_due:
                 session.beats -= 1
-                session._owe_beat()  # counts it again
+                session.owe_beat()  # counts it again
         metrics = self._kit.metrics
         metrics.sessions = sum(session.connection is not None for session in new)
         metrics.presence_watched = sum(session.people.count for session in new if session.people is not None)
@@ -220,10 +214,10 @@ class SessionCopies:
     def _go_on(self, session: Session, copy: SessionCopy) -> None:
         """Let a session do at once whatever it was about to do."""
         if session.outbox.sent < session.outbox.last:
-            session._flush()
+            session.flush()
         self._people.take_up_table(session)
         for data in copy.waiting:
-            session._wait_in_line()
+            session.wait_in_line()
             assert session.in_line is not None
             session.in_line.on_message(data)
         if session.latest:

@@ -1,5 +1,7 @@
 """Which objects were touched since they were copied."""
 
+import pytest
+
 from server.runtime.barrier import Barrier
 
 
@@ -60,3 +62,8 @@ def test_a_part_is_noted_as_its_owner() -> None:
     barrier.watch(part)
     part.add()
     assert list(barrier.touched) == [owner]
+
+
+def test_a_method_that_is_not_there_is_an_error_and_no_change_that_nobody_notes() -> None:
+    with pytest.raises(AttributeError, match="renamed"):
+        Barrier(("add", "renamed")).watch(Counter())

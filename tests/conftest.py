@@ -7,8 +7,8 @@ The event loop of an async test is asyncio's own, unless a mark says another: `v
 simulation's (`tests/support/virtual_time.py`), `loops("asyncio", "uvloop")` each of these in turn.
 The mark nearest to the test counts.
 
-`make test` spreads the tests over processes (`tests/support/spread.py`): any test runs beside any other, in
-any order, but for those of a few modules.
+`make test` spreads the tests over processes, module by module (`tests/support/spread.py`): any module runs beside any
+other, in any order.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ import pytest
 import uvloop
 
 from tests.support.phases import forget_refused, refused_transitions
+from tests.support.spread import Spread, place_of
 from tests.support.virtual_time import VirtualTimeLoop
 
 NEEDS_A_PROGRAM = ("browser", "docker")
@@ -66,6 +67,10 @@ def pytest_collection(session: pytest.Session) -> None:
             importlib.import_module(path.stem)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: place_of(item.path))
+
+
 def pytest_collection_finish() -> None:
     """Take what the collection of thousands of tests has made out of the garbage collector's way: each
     simulated run collects twice."""
@@ -74,8 +79,6 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    from tests.support.spread import Spread
-
     return Spread(config, log)
 
 

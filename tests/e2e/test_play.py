@@ -1,7 +1,12 @@
 """Recorded matches of a real game through one running cluster: what every player received and
-what the log replays has the totals that this test counts in the file."""
+what the log replays has the totals that this test counts in the file. The README's script runs beside them."""
 
 import json
+import re
+import signal
+import subprocess
+import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.matches import recorded_params
-from tests.support.program import Running, garrison, here
+from tests.support.program import ROOT, Running, environment, garrison, here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -20,7 +25,8 @@ COLUMNS = {"kill": "kills", "death": "deaths", "medal": "medals"}
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with a running cluster of three nodes, nearly idle."""
     place = tmp_path_factory.mktemp("play")
-    with Running("demo", "--port", "0", "--players", "2", "--speed", "1", cwd=place) as running:
+    plain = ("--upgrade-after", "0", "--set", "columns.enabled=false")
+    with Running("demo", "--port", "0", "--players", "2", "--speed", "1", *plain, cwd=place) as running:
         running.line("starting the bots")
         yield place
         running.interrupt()
@@ -74,3 +80,57 @@ def test_a_recorded_match_at_full_speed(recording: Path, cluster: Path) -> None:
 @pytest.mark.parametrize("recording", recorded_params()[:1])
 def test_a_recorded_match_at_its_own_pace_compressed(recording: Path, cluster: Path) -> None:
     play(recording, 120, cluster)
+
+
+def test_the_readmes_script_prints_a_live_match(cluster: Path, tmp_path: Path) -> None:
+    script = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert script is not None
+    code = script[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    (tmp_path / "hello.py").write_text(code)
+    gateway = tomllib.loads((cluster / ".garrison/demo/garrison.toml").read_text())["gateway"]
+    url = f"ws://{gateway['host']}:{gateway['port']}"
+    token = here("token", "spartan-117", cwd=cluster).stdout.strip()
+    printed = run_for_lines(tmp_path, [url, token], 5)
+    refused = subprocess.run(
+        [sys.executable, "hello.py", url, token[:-4]],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert [line.split()[0] for line in printed] == ["1", "2", "3", "4", "5"]
+    assert "Created" in printed[0]
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+    assert refused.stderr.strip()
+
+
+def hearing_ctrl_c() -> None:
+    """A program hears Ctrl-C also where the tests run in the background of a shell, which has it ignored there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def run_for_lines(place: Path, arguments: list[str], count: int) -> list[str]:
+    """The first `count` lines that `hello.py` prints. It needs a live match: tried until there is one."""
+    for _ in range(10):
+        with subprocess.Popen(
+            [sys.executable, "hello.py", *arguments],
+            cwd=place,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=hearing_ctrl_c,  # noqa: PLW1509 - one call into the kernel
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            lines = [process.stdout.readline() for _ in range(count)]
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=30)[1]
+            if all(lines):
+                assert (process.returncode, told) == (0, "")  # Ctrl-C ends it
+                return lines
+            assert "IndexError" in told
+    raise AssertionError("never a live match")

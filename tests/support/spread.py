@@ -1,37 +1,36 @@
-"""Distribution of the tests over the processes of `make test`: any test on any process, but for modules whose tests
-share something that is dear to make. Those stay on one process, one after the other."""
+"""Distribution of the tests over the processes of `make test`: a module's tests stay on one process, one after the
+other, so that what they share is made once; the modules that take longest come first, so that none of them is left
+alone at the end."""
 
+from pathlib import Path
 from typing import Final
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER: Final = frozenset(
-    {
-        "tests/e2e/test_audit.py",  # one demo that has ended
-        "tests/e2e/test_chaos.py",  # programs that need much of the machine
-        "tests/e2e/test_demo.py",
-        "tests/e2e/test_play.py",  # one cluster
-        "tests/e2e/test_replay_cli.py",  # one database
-        "tests/e2e/test_watched_players.py",  # one cluster
-        "tests/sim/test_first_scenario.py",  # outcomes of seeds
-        "tests/sim/test_storm.py",
-    }
-)
+LONGEST_FIRST: Final = ("e2e", "sim", "integration", "golden", "property", "house", "contract", "unit")
+"""Folders of the tests, by how long one of their modules may take: whole clusters of processes at first, minutes of
+them; modules of a second at last."""
+
+
+def place_of(module: Path) -> int:
+    """The place of a test module's folder among the others; after all of them where it is none of them."""
+    name = module.parent.name
+    return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 def unit_of(nodeid: str) -> str:
-    """The unit of distribution that a test belongs to: its module, or itself alone."""
-    module = nodeid.partition("::")[0]
-    return module if module in TOGETHER else nodeid
+    """The unit of distribution that a test belongs to: its module."""
+    return nodeid.partition("::")[0]
 
 
 class Spread(LoadScopeScheduling):
-    """Scheduling by `unit_of`. (xdist's own groups of `xdist_group` are none with pytest 9: a test's name is
-    no longer to be set.)"""
+    """Scheduling by module, in the order in which they were collected: xdist's own begins with those of the most tests,
+    which are short ones."""
 
     def __init__(self, config: pytest.Config, log: Producer) -> None:
+        config.option.loadscopereorder = False
         super().__init__(config, log)
         self.log = log.spread
 

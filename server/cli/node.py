@@ -16,6 +16,7 @@ import uvloop
 
 from server.cli.config import read_settings
 from server.cli.node_options import SUPERVISED, NodeOptions
+from server.cli.stop_signals import StopSignals
 from server.drivers import (
     build_node,
     gossip_endpoint,
@@ -100,17 +101,15 @@ async def run_node(settings: Settings, lineage: Lineage | None = None) -> int:
     if settings.security.cluster_key is None:
         node_key(settings)  # refused at once where others are meant to join
         log.info("security.cluster_key is not set: this node stays alone, no other can join it")
-    stop = asyncio.Event()
+    signals = StopSignals()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     hangup = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     running: list[Node] = []
     loop.add_signal_handler(signal.SIGUSR2, _upgrade, running)
     reloading = asyncio.ensure_future(_reload(hangup, settings, running))
     try:
-        return await _serve(settings, stop, running, lineage)
+        return await _serve(settings, signals, running, lineage)
     finally:
         reloading.cancel()
 
@@ -165,9 +164,12 @@ def _complain(complaints: dict[str, str], what: str, text: str, error: BadSettin
         log.error(text, why=error.message)
 
 
-async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]", lineage: Lineage | None = None) -> int:
-    """Run nodes, one after the other, until `stop`; the one that serves is in `running`. The first one of an heir is
-    that of its predecessor."""
+async def _serve(
+    settings: Settings, signals: StopSignals, running: "list[Node]", lineage: Lineage | None = None
+) -> int:
+    """Run nodes, one after the other, until one of `signals`; the one that serves is in `running`. The first one of an
+    heir is that of its predecessor."""
+    stop = signals.stop
     querying = await start_query_process(settings) if lineage is None else None
     with no_collection():
         from server.cli.succeeding import let_be_upgraded, succeed  # now, and not when somebody asks: see there
@@ -204,7 +206,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]",
         served = True
         running[:], querying = [node], None
         await _first(stop, node.ended, node.serves)
-        upgrades = let_be_upgraded(node, settings, made_token, birth)
+        upgrades = let_be_upgraded(node, settings, made_token, signals, birth)
         if node.serves.is_set():
             _say_ready(node)
             manager.ready(f"run {node.me.incarnation if node.me is not None else 0} serves")

@@ -125,6 +125,11 @@ class NodeProcess:
         self._is_ready.set()
         if self._pid == before:
             return
+        if before != self.process.pid:
+            _reap(before)  # the first one has somebody who does
+        if self.stopping:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM)  # SIGTERM has reached only the one before
         if self._heir >= 0:
             os.close(self._heir)
             self._heir = -1

@@ -8,10 +8,12 @@ process.
 import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
 
 import structlog
 
 from server.admin.ports import Upgrading
+from server.cli.stop_signals import StopSignals
 from server.drivers import build_node, table_versions
 from server.errors import GarrisonError
 from server.node import Node
@@ -50,20 +52,31 @@ def program_version() -> str:
         return "of a source tree"
 
 
-def let_be_upgraded(node: Node, settings: Settings, made_token: bool, birth: Birth | None = None) -> Upgrades:
-    """Let operators upgrade `node`, which serves; `settings.admin.token` goes along where this process has made it."""
+def let_be_upgraded(
+    node: Node, settings: Settings, made_token: bool, signals: StopSignals, birth: Birth | None = None
+) -> Upgrades:
+    """Let operators upgrade `node`, which serves; `settings.admin.token` goes along where this process has made it, and
+    any of `signals` that came too late for this process."""
     account = account_of_node(node)
     environment = dict(os.environ)
     if made_token and settings.admin.token is not None:
         environment[TOKEN_VARIABLE] = settings.admin.token
 
+    heirs: list[int] = []
+
     def start() -> tuple[HeirProcess, SocketChannel]:
         heir = launch(environment)
+        heirs[:] = [heir.pid]
         return heir, SocketChannel(heir.channel)
+
+    def end() -> NoReturn:
+        for heir in heirs:
+            signals.pass_on(heir)
+        os._exit(0)
 
     def predecessor() -> Predecessor:
         herald = ServiceHerald(ServiceManager(environment))
-        return Predecessor(node, start, lambda heir: _misfit(account, heir), lambda: os._exit(0), herald)
+        return Predecessor(node, start, lambda heir: _misfit(account, heir), end, herald)
 
     upgrades = Upgrades(predecessor, node.generation, birth)
     node.upgrading = Upgrading(upgrades.begin, upgrades.progress)

@@ -113,7 +113,9 @@ class Heir:
 
     async def _receive(self) -> LastWord:
         await self._node.open()
-        await self._channel.send(messages.encode(HeirHello(self._pid, self._account())))
+        journal = self._node.drivers.journal
+        place = journal.place if journal is not None else ""
+        await self._channel.send(messages.encode(HeirHello(self._pid, self._account(), place)))
         while True:
             received = await self._channel.receive()
             message = messages.decode_from_predecessor(received.message)

@@ -28,10 +28,11 @@ Name = Annotated[str, Meta(max_length=64)]
 
 
 class HeirHello(msgspec.Struct, array_like=True, frozen=True, tag=0):
-    """The heir, as `fits.py` looks at it."""
+    """The heir, as `fits.py` looks at it. `journal`: the place of its own; empty where it has none."""
 
     pid: int
     account: Account
+    journal: Text = ""
 
 
 class RunGiven(msgspec.Struct, array_like=True, frozen=True, tag=1):

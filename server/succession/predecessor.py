@@ -113,6 +113,8 @@ class Predecessor:
         self._copies = NodeCopies(node, cookie_of, limits)
         self._rest = NodeRest(node, self._copies, limits)
         self._rest_began = 0.0
+        self._heirs_journal = ""
+        """The place of the heir's journal; empty where it has none, or was not given the run yet."""
         self._going = 0
         """Clients that were told to come again, because their connections could not go over."""
 
@@ -143,12 +145,25 @@ class Predecessor:
             if launched is not None:
                 why = launched.why() or why
                 await launched.end()
-            log.error("succession called off", why=why)
+                await self._remove_heirs_journal()
+            goes_on = ", the node goes on" if isinstance(error, GarrisonError) else ""
+            log.error(f"succession called off{goes_on}", why=why)
             if isinstance(error, GarrisonError):
                 raise CalledOff(why) from None
             raise
         finally:
             self._copies.end()
+
+    async def _remove_heirs_journal(self) -> None:
+        """Remove the journal of an heir whose process has ended: nothing was ever acknowledged by it, and nobody else
+        knows of it. One that stays costs its room, no more, and is named in the log."""
+        place = self._heirs_journal
+        if not place or (journal := self._node.drivers.journal) is None:
+            return
+        try:
+            await journal.remove(self._node.system.me, place)
+        except Unavailable as error:
+            log.warning("the heir's journal was not removed", journal=place, why=error.message)
 
     def _cannot_go(self) -> str:
         """Why this node hands nothing over now."""
@@ -164,6 +179,7 @@ class Predecessor:
         if why := self._misfit(hello.account) or self._cannot_go():  # a drain may have begun
             await heir.refuse(why)
             raise Unavailable(why)
+        self._heirs_journal = hello.journal  # from here on it may open that
         await self._give_run(heir)
         self._enter("copying")
         await self._copies.copy_ahead(heir)

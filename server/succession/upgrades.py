@@ -77,8 +77,7 @@ class Upgrades:
             self._why = STOPS
             raise
         except GarrisonError as error:
-            self._why = error.message
-            log.warning("the upgrade was called off, the node goes on", why=error.message)
+            self._why = error.message  # logged already
         except Exception as error:
             self._why = f"the upgrade failed inside the server: {type(error).__name__}: {str(error)[:200]}"
             log.exception("the upgrade failed, the node goes on")

@@ -69,6 +69,12 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "a predecessor that goes on leaves the journal of its heir",
+        12,
+        "successions",
+        ((f"{PREDECESSOR}.run", "await self._remove_heirs_journal()", "pass"),),
+    ),
+    Mutant(
         "a run that is over goes on in an heir",
         12,
         "late heirs",

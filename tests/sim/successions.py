@@ -196,6 +196,8 @@ class Turns:
             self._check_calm(turn, upgrade, over_at)
         if turn.trouble == "store slow" and self._crashes() == crashes:
             self._all_answered(turn, began, names)
+        if upgrade.is_called_off:
+            self._check_journals(turn, upgrade)
         may_notice = turn.trouble in ("peer drains", "short lease", "stop", "heir stops") or self._crashes() > crashes
         if not may_notice and (not turn.trouble or upgrade.is_called_off):
             self._unnoticed(turn, began, names)
@@ -209,6 +211,15 @@ class Turns:
             self.wrong.append(f"{turn}: {len(refused)} calls are refused, {refused[0]}")
         if upgrade.over and heir is not None and heir.pause_ms > 1000 * PAUSE_S:
             self.wrong.append(f"{turn}: nobody was served for {heir.pause_ms:.0f} ms")
+
+    def _check_journals(self, turn: Turn, upgrade: Upgrade) -> None:
+        """Nothing is left of the heir's journal once the succession was called off."""
+        heir, journals = upgrade.heir, self.world.journals
+        if journals is None or heir is None or heir.node is None or heir.node.journal is None:
+            return
+        place = heir.node.journal.place
+        if journals.find(upgrade.old.address, place) is not None:
+            self.wrong.append(f"{turn}: the heir's journal is still there, at {place}")
 
     def _clients_of(self, name: str) -> list[str]:
         return [

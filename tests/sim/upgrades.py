@@ -398,10 +398,11 @@ class _Launched:
         if domain is not None and domain.state == "dead":
             raise Killed
         assert upgrade.heir is not None
-        upgrade.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_S):
-                await upgrade.heir.settled.wait()
+        if upgrade.how_it_ends != "gone":  # it hears that before it is killed
+            upgrade.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_S):
+                    await upgrade.heir.settled.wait()
         upgrade.crash_heir()
 
 

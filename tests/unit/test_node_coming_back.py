@@ -42,7 +42,7 @@ async def serve(built: list[Any], monkeypatch: pytest.MonkeyPatch) -> int:
 
     monkeypatch.setattr(command, "build_node", build)
     monkeypatch.setattr(succeeding, "let_be_upgraded", lambda *_: SimpleNamespace(stop=nothing))
-    return await command._serve(SETTINGS, stop, [])
+    return await command._serve(SETTINGS, SimpleNamespace(stop=stop), [])
 
 
 async def test_a_key_file_that_is_spoiled_meanwhile_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

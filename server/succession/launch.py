@@ -41,6 +41,8 @@ class HeirProcess:
         self.channel = channel
         self.last_words = ""
         """The last line that it wrote to its standard error before its program was there."""
+        self._where = ""
+        """The place in a file that a traceback named last, in brackets; empty without one."""
         self._process, self._errors = process, errors
         self._descriptor = os.pidfd_open(process.pid)
         self._over = asyncio.Event()
@@ -75,7 +77,7 @@ class HeirProcess:
         if self.code is None:
             return ""
         how = f"exit code {self.code}" if self.code >= 0 else f"signal {-self.code}"
-        return f"the new program ended ({how}): {self.last_words or 'it said nothing'}"
+        return f"the new program ended ({how}): {self.last_words or 'it said nothing'}{self._where}"
 
     async def end(self) -> None:
         """The succession is called off: kill it, reap it, and give back what belongs to it. Idempotent."""
@@ -117,6 +119,8 @@ class HeirProcess:
         for line in (*lines, self._rest):
             if text := line.decode(errors="replace").strip():
                 self.last_words = text[:_LINE_CHARS]
+                if text.startswith('File "'):
+                    self._where = f" ({text.partition(', in ')[0]})"[:_LINE_CHARS]
         return True
 
     def _close_errors(self) -> None:
@@ -193,4 +197,6 @@ def _execute(program: Program, errors: int, inherited: tuple[int, ...]) -> subpr
         )
     except OSError as error:
         why = f"{program.arguments[0]} cannot be started: {error.strerror or error}"
+        if isinstance(error, FileNotFoundError) and os.path.exists(program.arguments[0]):
+            why += " (the interpreter that its first line names)"
         raise CalledOff(why) from None

@@ -143,7 +143,8 @@ class Predecessor:
             if isinstance(error, asyncio.CancelledError):
                 why = "this node stops"
             if launched is not None:
-                why = launched.why() or why
+                if not isinstance(error, CalledOff):  # else it may have ended by what it was told
+                    why = launched.why() or why
                 await launched.end()
                 await self._remove_heirs_journal()
             goes_on = ", the node goes on" if isinstance(error, GarrisonError) else ""
@@ -178,7 +179,7 @@ class Predecessor:
         hello = await heir.hello()
         if why := self._misfit(hello.account) or self._cannot_go():  # a drain may have begun
             await heir.refuse(why)
-            raise Unavailable(why)
+            raise CalledOff(why)
         self._heirs_journal = hello.journal  # from here on it may open that
         await self._give_run(heir)
         self._enter("copying")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from server.cli.local_cluster import dying_with
 from server.cli.node_process import take_in_orphans
@@ -68,7 +69,8 @@ async def test_the_last_words_of_a_program_that_cannot_be_loaded_are_told(
     heir = started(a_program(tmp_path, "import not_there_at_all\n"))
     assert await heir.wait() == 1
     assert heir.why() == (
-        "the new program ended (exit code 1): ModuleNotFoundError: No module named 'not_there_at_all'"
+        "the new program ended (exit code 1): ModuleNotFoundError: No module named 'not_there_at_all' "
+        f'(File "{tmp_path}/garrison", line 1)'
     )
     assert "Traceback" in capfd.readouterr().err  # the log has all of it
     await heir.end()
@@ -89,7 +91,10 @@ async def test_a_launch_without_room_or_program_starts_nothing_and_leaves_no_des
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(CalledOff, match="no room"):
         launch({}, a_program(tmp_path, ""), full)
-    program = a_program(tmp_path, "")
+    program = replace(a_program(tmp_path, "#!/not/there/python\n"), by_kernel=True)
+    (tmp_path / "garrison").chmod(0o755)
+    with pytest.raises(CalledOff, match="the interpreter that its first line names"):
+        started(program)
     (tmp_path / "garrison").unlink()
     with pytest.raises(CalledOff, match="is not there any more"):
         started(program)

@@ -103,7 +103,7 @@ async def test_a_node_that_drains_while_the_new_program_starts_is_not_handed_ove
     async def end() -> None:
         ended.append(True)
 
-    program = SimpleNamespace(why=lambda: "", end=end)
+    program = SimpleNamespace(why=lambda: "it has ended by then", end=end)
     predecessor = Predecessor(node, lambda: (program, ours), lambda _account: "", lambda: None)
     await theirs.send(messages.encode(messages.HeirHello(7, an_account())))
     with pytest.raises(CalledOff, match="this node is not ready: leaving"):

@@ -364,9 +364,9 @@ class Activation(Turns):
     # ---- the log of a logged actor ----
 
     def log(self) -> EventLog:
-        """Raises `NotFound` for an actor that is not logged."""
+        """Raises `NotFound` for an actor that is not logged, `Moved` once this has ended."""
         if self._log is None:
-            raise NotFound(f"{self.kind} is not a logged actor")
+            raise self._gone() if self.dropped else NotFound(f"{self.kind} is not a logged actor")
         return self._log
 
     def adopt_log(self, event_log: EventLog) -> None:
@@ -573,3 +573,14 @@ class Activation(Turns):
         for answer in self._held or ():
             fail(answer.future, Fenced(f"{self.id} was lost before the change was durable"))
         self._held = None
+        if not self.busy:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing any more that holds this: the last turn is over, and memory is to be free at once. (The garbage
+        collector may never look at it again, see `garbage.py`.) Who reads the actor still has it."""
+        actor = type(self.actor).__new__(type(self.actor))
+        actor.state = self.boundary
+        self.actor = actor
+        self._log = self._reminding = None
+        self._why = self._gone()  # the error itself may have been raised since, through frames that hold this

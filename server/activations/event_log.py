@@ -77,6 +77,7 @@ class EventLog:
     ) -> None:
         self.id, self.kind = owner.id, owner.kind
         self._owner, self._node = owner, node
+        self._actor = owner.actor  # asked also by commits that are under way when the activation ends
         self._settings = node.settings.store
         self._observers = node.event_observers(self.kind)
         self._recorder_due = node.notes_recorder(self.kind)  # until the first append of this activation is stored
@@ -211,11 +212,11 @@ class EventLog:
 
     def _has_facts(self, state: Any) -> bool:
         """Whether a fact is open in `state`; for None, which is not known, it is not."""
-        actor = self._owner.actor
+        actor = self._actor
         return state is not None and any(True for _ in type(actor).facts(actor.key, state))
 
     def _finishes(self, state: Any) -> bool:
-        actor = self._owner.actor
+        actor = self._actor
         assert isinstance(actor, LoggedActor)
         return actor.finished(state)
 
@@ -384,7 +385,7 @@ class EventLog:
     @property
     def guard(self) -> Guard:
         """See `server.actors.guard.Guard`: above those of all activations before."""
-        actor = self._owner.actor
+        actor = self._actor
         assert isinstance(actor, LoggedActor)
         return (self._owner.epoch, self.narrowed) if actor.guards_watch() else OPEN
 

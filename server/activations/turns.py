@@ -200,6 +200,8 @@ class Turns(_EachTurn):
             fail(future, self._failed(self._why or Moved()))
             if self._mailbox:
                 self._drain()
+            if self.dropped:
+                self._let_go()
 
     async def _run(self, work: Coroutine[Any, Any, Any], yielded: Any, future: "asyncio.Future[Any]") -> None:
         try:
@@ -221,6 +223,12 @@ class Turns(_EachTurn):
                 self._turn = None
             if self._mailbox and not self.busy:
                 self._drain()
+            if self.dropped and not self.busy:
+                self._let_go()
+            del future  # an error that it holds was raised through this frame
+
+    def _let_go(self) -> None:
+        """Called once no turn is under way, where the activation has ended."""
 
     def _aside(self, work: Any) -> "asyncio.Task[Any]":
         """The awaitable of a read-only plain method: it is no part of a turn and holds nobody up."""

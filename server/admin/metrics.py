@@ -112,6 +112,10 @@ _HELP = {
     "gossip_events_total": "Membership events received from gossip.",
     "loop_lag_seconds": "Lateness of the event loop's timers.",
     "loop_lag_last_seconds": "Lateness of the event loop's last probe.",
+    "collection_seconds": "Duration of passes of the garbage collector, during which the node stands still.",
+    "collection_longest_seconds": "Longest of these passes since this process serves.",
+    "collections_full_total": "Passes over everything that is not set aside.",
+    "collections_set_aside_total": "Passes that took long, and whose survivors are not looked at any more.",
     "task_crashes_total": "Background tasks that failed.",
 }
 

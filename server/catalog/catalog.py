@@ -121,7 +121,10 @@ class Catalog:
                 return self._born(new_activation(self._node, cls, identity, cls.State(), 0))
             future = self._loading[identity] = asyncio.get_running_loop().create_future()
             self._services.supervisor.spawn(self._load(cls, identity, future, make, revive), f"load {identity}")
-        return await asyncio.shield(future)
+        try:
+            return await asyncio.shield(future)
+        finally:
+            del future  # an error that it holds was raised through this frame
 
     def has(self, identity: ActorId) -> bool:
         """Tell whether it lives here, or is about to."""
@@ -191,6 +194,8 @@ class Catalog:
                 future.exception()
             if not isinstance(error, GarrisonError):
                 raise
+        finally:
+            del future
 
     def _check_open(self) -> None:
         """Raises `Unavailable` once this node may activate nothing any more."""
@@ -284,10 +289,11 @@ class Catalog:
             return
         if self.live.get(activation.id) is activation:
             self._remove(activation)
+        log_ = activation.log() if activation.has_log else None
         activation.drop(error)
         self._write_behind.forget(activation)
-        if activation.has_log:
-            self._group_commit.forget(activation.log())
+        if log_ is not None:
+            self._group_commit.forget(log_)
         self._services.metrics.activations_dropped_total += 1
         self._services.metrics.activations = len(self.live)
         self.directory.forget(activation.id, self._current.me, self._current.owner(activation.id))

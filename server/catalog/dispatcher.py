@@ -137,6 +137,8 @@ class Dispatcher:
             return await self.within(waiting, deadline, identity)
         except Moved:
             return await self.call(identity, name, args, (), deadline)
+        finally:
+            del waiting
 
     def tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
         """Call without an answer, at most once; dropped and counted above a bound."""
@@ -168,7 +170,7 @@ class Dispatcher:
         (nothing happened), or an `OutcomeUnknown`."""
         target: NodeAddress | None = None
         here, hops, attempt = False, 0, 0
-        reason: GarrisonError = Unavailable("no node is up")
+        why = ""
         while True:
             try:
                 activation = self._live.get(identity)
@@ -189,28 +191,28 @@ class Dispatcher:
             except NotMade:
                 return await self._waited(self._peek(identity, name, args, chain, deadline), deadline, name)
             except Moved as moved:
-                reason, where = moved, parse_location(moved.address)
+                why, where = moved.message, parse_location(moved.address)
                 self._learn(identity, target, where)
                 target, here = where or (None, False)
                 hops += 1
                 if where is not None and hops <= self._actors.max_redirects:
                     continue
             except Unreachable as error:
-                reason = error
+                why = error.message
                 self.cache.drop(identity)
                 target, here = None, False
             except OutcomeUnknown:
                 self.cache.drop(identity)  # the next call asks the owner: this place may be silent for long
                 raise
             hops = 0
-            await self._pause(attempt, deadline, reason)
+            await self._pause(attempt, deadline, why)
             attempt += 1
 
-    async def _pause(self, attempt: int, deadline: float, reason: GarrisonError) -> None:
+    async def _pause(self, attempt: int, deadline: float, why: str) -> None:
         """Wait for a view change, or a jittered moment. Raises `Unavailable` at the deadline."""
         left = deadline - self._clock.now()
         if left <= 0:
-            raise Unavailable(f"no way to the actor: {reason.message or 'it is moving'}")
+            raise Unavailable(f"no way to the actor: {why or 'it is moving'}")
         wait_s = min(max(left, 0.001), 0.01 + backoff_s(attempt, self._services.rng, base_s=0.05, cap_s=0.5))
         loop = asyncio.get_running_loop()
         pause = loop.create_future()
@@ -242,10 +244,16 @@ class Dispatcher:
         result = activation.call(name, args, chain, deadline)
         if stored:
             result = activation.when_stored(result)
-        return await self._waited(result, deadline, f"{activation.kind}.{name}")
+        try:
+            return await self._waited(result, deadline, f"{activation.kind}.{name}")
+        finally:
+            del result  # here and below: an error that it holds was raised through this frame
 
     async def _waited(self, result: Any, deadline: float, what: str) -> Any:
-        return await self.within(result, deadline, what) if isinstance(result, asyncio.Future) else result
+        try:
+            return await self.within(result, deadline, what) if isinstance(result, asyncio.Future) else result
+        finally:
+            del result
 
     def _peek(self, identity: ActorId, name: str, args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
         """The result of a call that reads what was never stored, or a future of it. Raises `NotFound`
@@ -274,6 +282,7 @@ class Dispatcher:
             return await answer
         finally:
             timer.cancel()
+            del result, answer
 
     async def _remote(
         self,
@@ -387,7 +396,10 @@ class Dispatcher:
             method = self._method(frame.id, frame.method)
             args = method.decode_args(frame.args) if method is not None else ()
             result = self._peek(frame.id, frame.method, args, tuple(frame.chain), deadline)
-        return _encode(await result if isinstance(result, asyncio.Future) else result)
+        try:
+            return _encode(await result if isinstance(result, asyncio.Future) else result)
+        finally:
+            del result
 
 
 def _encoded(result: "asyncio.Future[Any]") -> "asyncio.Future[bytes]":

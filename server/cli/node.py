@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from server.drivers import (
 )
 from server.errors import BadSetting, CalledOff, GarrisonError
 from server.runtime.admin_token import new_admin_token
+from server.runtime.garbage import ShortPasses, collect_all
 from server.runtime.loading import no_collection
 from server.runtime.service_manager import ServiceManager
 from server.settings import Settings
@@ -108,9 +108,12 @@ async def run_node(settings: Settings, lineage: Lineage | None = None) -> int:
     running: list[Node] = []
     loop.add_signal_handler(signal.SIGUSR2, _upgrade, running)
     reloading = asyncio.ensure_future(_reload(hangup, settings, running))
+    passes = ShortPasses(lambda: [node.metrics for node in running])
+    passes.begin()
     try:
         return await _serve(settings, signals, running, lineage)
     finally:
+        passes.end()
         reloading.cancel()
 
 
@@ -186,7 +189,7 @@ async def _serve(
     while not stop.is_set():
         if served:
             log.warning("coming back as a new incarnation", node=settings.node)
-            gc.collect()  # garbage of the run before would be frozen, too
+            collect_all()  # the run before, which is garbage now
             await asyncio.sleep(LEASE_LOST_PAUSE_S)
         try:
             with no_collection():
@@ -208,8 +211,7 @@ async def _serve(
         await _first(stop, node.ended, node.serves)
         upgrades = let_be_upgraded(node, settings, made_token, signals, birth)
         if node.serves.is_set():
-            _say_ready(node)
-            manager.ready(f"run {node.me.incarnation if node.me is not None else 0} serves")
+            _say_ready(node, manager)
             await _first(stop, node.ended)
         if stop.is_set():
             manager.stopping()
@@ -219,6 +221,7 @@ async def _serve(
         running.clear()
         await upgrades.stop()
         await node.stop()
+        del node, upgrades  # else the run after it begins beside all that it held
     return 0
 
 
@@ -252,7 +255,7 @@ async def _first(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _say_ready(node: "Node") -> None:
+def _say_ready(node: "Node", manager: ServiceManager) -> None:
     assert node.me is not None
     line = {
         "ready": True,
@@ -266,3 +269,4 @@ def _say_ready(node: "Node") -> None:
     }
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
+    manager.ready(f"run {node.me.incarnation} serves")

@@ -165,6 +165,10 @@ class Metrics:
         # runtime
         self.loop_lag_seconds = Histogram()
         self.loop_lag_last_seconds = 0.0
+        self.collection_seconds = Histogram()
+        self.collection_longest_seconds = 0.0
+        self.collections_full_total = 0
+        self.collections_set_aside_total = 0
         self.task_crashes_total = 0
         self._turns_before = 0
 

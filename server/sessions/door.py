@@ -168,8 +168,10 @@ class Door(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._shaken()
         self._doors.house.leave(self)
-        if self._behind is not None:
-            self._behind.connection_lost(error)
+        behind, self._behind = self._behind, None
+        self._early = self._transport = None  # the connection has this: no circle is left
+        if behind is not None:
+            behind.connection_lost(error)
 
     def pause_writing(self) -> None:
         if self._behind is not None:

@@ -14,7 +14,7 @@ from server.runtime.metrics import Metrics
 from server.sessions.connection import LINGER_S, NOBODY, Receiver
 from server.sessions.door import Door
 from server.sessions.picows_buffer import UnreadBytes
-from server.sessions.picows_parts import Sips
+from server.sessions.picows_parts import FrameReports, Sips
 from server.settings import GatewaySettings
 from server.wire.codec import Format
 from server.wire.messages import CloseCode
@@ -67,6 +67,7 @@ class PicowsConnection(WSListener):
     __slots__ = (
         "_closing", "_counted", "_door", "_hearer", "_kind", "_late", "_linger", "_listener", "_max_bytes", "_parts",
         "_parts_bytes", "_paused", "_pong", "_receiver", "_transport", "_usual", "country", "format", "remote",
+        "reports",
     )  # fmt: skip
 
     format: Format
@@ -90,6 +91,8 @@ class PicowsConnection(WSListener):
         self._paused = False
         self._linger: asyncio.TimerHandle | None = None
         self._transport: WSTransport = cast(WSTransport, None)  # set by on_ws_connected
+        self.reports = FrameReports(listener.metrics, self)
+        """Logger that picows is given."""
 
     # ---- Connection ----
 
@@ -253,6 +256,7 @@ class PicowsConnection(WSListener):
         self._hearer = NOBODY
         self._parts = None
         receiver.on_closed(self, code, reason)
+        self.reports.forget()
 
     def pause_writing(self) -> None:
         self._receiver.on_blocked(self)

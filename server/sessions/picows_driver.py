@@ -48,7 +48,7 @@ from server.sessions.front import PrefixFaults
 from server.sessions.http_handshake import Handshake
 from server.sessions.picows_buffer import UnreadBytes
 from server.sessions.picows_connection import PicowsConnection
-from server.sessions.picows_parts import FrameReports, tls_context
+from server.sessions.picows_parts import tls_context
 from server.settings import GatewaySettings
 from server.wire.codec import Format
 from server.wire.messages import CloseCode
@@ -305,7 +305,7 @@ class PicowsListener:
     def _picows(self, accept: Callable[[WSUpgradeRequest], Any], connection: PicowsConnection) -> Any:
         """picows' protocol for a connection, with arguments in the order of its own `ws_create_server`."""
         return _protocol(
-            None, None, False, accept, FrameReports(self.metrics, connection), True, None,
+            None, None, False, accept, connection.reports, True, None,
             False, 10.0, 10.0, WSAutoPingStrategy.PING_WHEN_IDLE, False,
             2 * self.settings.max_frame_bytes, None, self.settings.read_buffer_bytes,
         )  # fmt: skip

@@ -58,7 +58,7 @@ class FrameReports:
 
     def __init__(self, metrics: Metrics, connection: Faulty) -> None:
         self._metrics = metrics
-        self._connection = connection
+        self._connection: Faulty | None = connection
 
     def isEnabledFor(self, level: int) -> bool:
         return False
@@ -69,7 +69,12 @@ class FrameReports:
 
     def error(self, message: str, *args: object, **kwargs: object) -> None:
         self._metrics.bad_frames_total += 1
-        self._connection.fault_found()
+        if self._connection is not None:
+            self._connection.fault_found()
+
+    def forget(self) -> None:
+        """The connection is over. picows keeps this, and the connection picows' transport: that circle ends here."""
+        self._connection = None
 
     def exception(self, message: str, *args: object, **kwargs: object) -> None:
         self._metrics.task_crashes_total += 1

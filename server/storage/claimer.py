@@ -137,6 +137,7 @@ class Claimer:
         finally:
             assert self._in_flight > 0, "a batch ends once"
             self._in_flight -= 1
+            batch.clear()  # an error that these futures hold was raised through this frame
             if any(self._waiting.values()):
                 self._dispatch()
 

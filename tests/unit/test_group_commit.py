@@ -121,7 +121,7 @@ async def test_nothing_that_is_held_leaves_after_the_activation_is_dropped() -> 
         system.faults.hold.set()
         system.faults.hold = None
         assert await system.ask(L, "total", ()) in {0, 10}  # unknown outcome: both are right
-        assert activation.log().backlog() >= 0 and system.metrics.fenced_total == 1
+        assert system.metrics.fenced_total == 1
 
 
 @pytest.mark.parametrize("how", ["fenced", "the lease is lost"])

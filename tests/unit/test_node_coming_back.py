@@ -41,6 +41,7 @@ async def serve(built: list[Any], monkeypatch: pytest.MonkeyPatch) -> int:
     async def nothing() -> None: ...
 
     monkeypatch.setattr(command, "build_node", build)
+    monkeypatch.setattr(command, "collect_all", lambda: None)  # all that the tests have made would be looked at
     monkeypatch.setattr(succeeding, "let_be_upgraded", lambda *_: SimpleNamespace(stop=nothing))
     return await command._serve(SETTINGS, SimpleNamespace(stop=stop), [])
 

@@ -48,7 +48,7 @@ from server.sessions.front import PrefixFaults
 from server.sessions.http_handshake import Handshake
 from server.sessions.picows_buffer import UnreadBytes
 from server.sessions.picows_connection import PicowsConnection
-from server.sessions.picows_parts import tls_context
+from server.sessions.picows_parts import FrameReports, tls_context
 from server.settings import GatewaySettings
 from server.wire.codec import Format
 from server.wire.messages import CloseCode
@@ -132,7 +132,7 @@ class PicowsListener:
     def unread(self) -> UnreadBytes:
         """Tells what picows has read and not handed over."""
         if self._unread is None:
-            self._unread = UnreadBytes(lambda: self._picows(lambda _request: None, cast(PicowsConnection, None)))
+            self._unread = UnreadBytes(lambda: self._picows(lambda _request: None, FrameReports(self.metrics, None)))
         return self._unread
 
     def movable(self, connection: Connection) -> str:
@@ -160,7 +160,9 @@ class PicowsListener:
         that has no bytes."""
         connection = self._connection(self, format, None, remote, country)
         connection.count_for(self.addresses.enter(remote.rpartition(":")[0].strip("[]")) or "")
-        protocol = self._picows(lambda _request: WSUpgradeResponseWithListener(_Silence(), connection), connection)
+        protocol = self._picows(
+            lambda _request: WSUpgradeResponseWithListener(_Silence(), connection), connection.reports
+        )
         protocol.connection_made(transport)
         request = plain_request(_ANY_KEY)
         protocol.get_buffer(-1)[: len(request)] = request
@@ -300,12 +302,12 @@ class PicowsListener:
                 self._responses[handshake.subprotocol] = response
             return WSUpgradeResponseWithListener(response, connection)
 
-        return cast(Behind, self._picows(accept, connection)), connection
+        return cast(Behind, self._picows(accept, connection.reports)), connection
 
-    def _picows(self, accept: Callable[[WSUpgradeRequest], Any], connection: PicowsConnection) -> Any:
-        """picows' protocol for a connection, with arguments in the order of its own `ws_create_server`."""
+    def _picows(self, accept: Callable[[WSUpgradeRequest], Any], reports: FrameReports) -> Any:
+        """picows' protocol, with arguments in the order of its own `ws_create_server`."""
         return _protocol(
-            None, None, False, accept, connection.reports, True, None,
+            None, None, False, accept, reports, True, None,
             False, 10.0, 10.0, WSAutoPingStrategy.PING_WHEN_IDLE, False,
             2 * self.settings.max_frame_bytes, None, self.settings.read_buffer_bytes,
         )  # fmt: skip

@@ -56,9 +56,9 @@ class FrameReports:
 
     __slots__ = ("_connection", "_metrics")
 
-    def __init__(self, metrics: Metrics, connection: Faulty) -> None:
+    def __init__(self, metrics: Metrics, connection: Faulty | None) -> None:
         self._metrics = metrics
-        self._connection: Faulty | None = connection
+        self._connection = connection
 
     def isEnabledFor(self, level: int) -> bool:
         return False

@@ -5,12 +5,19 @@ Errors of the API are `{code, message}` with the codes of server/errors.py; a ba
 """
 
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Annotated, Final
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
-import msgspec
 import structlog
-from msgspec import Meta
+from litestar import Litestar, MediaType, Request, Response, Router, get, post
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers.base import BaseRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import Body, Parameter, PathParameter
 
 from server.actors.app import AdminContext, App, Principal
 from server.admin.answers import (
@@ -29,22 +36,11 @@ from server.admin.answers import (
     UpgradeOrder,
 )
 from server.admin.assets import Assets
-from server.admin.endpoints import (
-    AdminRequest,
-    Endpoint,
-    Endpoints,
-    HttpAnswer,
-    HttpRefused,
-    get,
-    json_answer,
-    post,
-)
-from server.admin.exports import Exporter, export_endpoints
+from server.admin.exports import Exporter, export_handlers
 from server.admin.metrics import CONTENT_TYPE, MetricsText
-from server.admin.openapi import described
-from server.admin.own import logged, own_endpoints, text_params
+from server.admin.own import logged, own_handlers, text_params
 from server.admin.ports import AdminSystem, Draining, Upgrading
-from server.admin.questions import QuestionDesk, question_endpoints
+from server.admin.questions import QuestionDesk, question_handlers
 from server.admin.read_models import ClusterViews
 from server.admin.security import AdminToken
 from server.errors import (
@@ -66,7 +62,6 @@ from server.runtime.troubles import Trouble
 
 log = structlog.get_logger(__name__)
 
-API: Final = "/api/v1"
 _STATUS: tuple[tuple[type[GarrisonError], int], ...] = (
     (BadToken, 401),
     (TokenExpired, 401),
@@ -79,12 +74,13 @@ _STATUS: tuple[tuple[type[GarrisonError], int], ...] = (
     (Retryable, 503),
     (DeadlineExceeded, 504),
 )
-_HTTP_CODES = {405: "not_found", 413: "bad_input"}
+_HTTP_CODES = {400: "bad_input", 401: "bad_token", 403: "forbidden", 404: "not_found", 405: "not_found"}
 
-Limit = Annotated[int, Meta(ge=1, le=500, description="rows of each node, 1 to 500")]
-Page = Annotated[int, Meta(ge=0, le=100_000, description="from 0; the answer's `next` is the next one")]
-Subject = Annotated[str, Meta(max_length=64, description="only sessions of this player, host or service")]
-ModelName = Annotated[str, Meta(pattern=whole(r"[a-z][a-z0-9_]{0,63}"))]
+Limit = Annotated[int, Parameter(ge=1, le=500, description="rows of each node, 1 to 500")]
+Page = Annotated[int, Parameter(ge=0, le=100_000, description="from 0; the answer's `next` is the next one")]
+Subject = Annotated[str, Parameter(max_length=64, description="only sessions of this player, host or service")]
+FilePath = Annotated[Path, PathParameter()]
+ModelName = Annotated[str, Parameter(pattern=whole(r"[a-z][a-z0-9_]{0,63}"))]
 
 
 def build_app(
@@ -104,51 +100,70 @@ def build_app(
     questions: QuestionDesk | None = None,
     upgrading: Callable[[], Upgrading | None] = lambda: None,
     exporter: Exporter | None = None,
-) -> Endpoints:
+) -> Litestar:
     """The ASGI application of one node."""
-    more = [*_drain_endpoints(system, draining), *_upgrade_endpoints(system, upgrading)]
-    more += export_endpoints(exporter) if exporter is not None else []
-    endpoints = [
-        *_health_endpoints(system.me.node, not_ready, troubles, metrics),
-        *_api_endpoints(views, [*more, *question_endpoints(questions)], system.app, context_of),
-        *_file_endpoints(dashboard, pages, app_name, cluster),
-    ]
+    more = [*_drain_handlers(system, draining), *_upgrade_handlers(system, upgrading)]
+    more += export_handlers(exporter) if exporter is not None else []
+    return Litestar(
+        route_handlers=[
+            *_health_handlers(system.me.node, not_ready, troubles, metrics),
+            _api_router(views, token, [*more, *question_handlers(questions)], system.app, context_of),
+            *_file_handlers(dashboard, pages, app_name, cluster),
+        ],
+        exception_handlers={
+            GarrisonError: _typed_error,
+            HTTPException: _http_error,
+            Exception: _unexpected,
+        },
+        openapi_config=OpenAPIConfig(
+            title="Garrison admin API",
+            version="1",
+            description="Views of a cluster, drain and upgrade of a node. Views gathered from several nodes name "
+            "in `missing` those that did not answer in time.",
+            path="/api",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            components=Components(security_schemes={"adminToken": SecurityScheme(type="http", scheme="bearer")}),
+            use_handler_docstrings=True,
+        ),
+        logging_config=None,
+        debug=False,
+        request_max_body_size=64 * 1024,
+    )
 
-    @get("/api/openapi.json", listed=False)
-    def description() -> HttpAnswer:
-        return json_answer(described(endpoints))
 
-    return Endpoints([*endpoints, description], token.principal, _failed)
-
-
-def _health_endpoints(
+def _health_handlers(
     node: str, not_ready: Callable[[], str], troubles: Callable[[], list[Trouble]], metrics: MetricsText
-) -> list[Endpoint]:
-    @get("/healthz", tags=("health",))
+) -> list[Any]:
+    @get("/healthz", sync_to_thread=False, tags=["health"])
     def healthz() -> Health:
         """The process lives and its event loop runs. Needs no token."""
         return Health(node, "alive")
 
-    @get("/readyz", tags=("health",), answer=Health)
-    def readyz() -> HttpAnswer:
+    @get("/readyz", sync_to_thread=False, tags=["health"])
+    def readyz() -> Response[Health]:
         """200 while the node serves, with what is wrong nevertheless; 503 with the reason before that, while
         it drains, while it refuses changes, and when its lease has run out. Needs no token."""
         if reason := not_ready():
-            return json_answer(Health(node, "not ready", reason), 503)
-        return json_answer(Health(node, "ready", "; ".join(trouble.text for trouble in troubles())))
+            return Response(Health(node, "not ready", reason), status_code=503)
+        return Response(Health(node, "ready", "; ".join(trouble.text for trouble in troubles())), status_code=200)
 
-    @get("/metrics", tags=("health",))
-    def scrape() -> HttpAnswer:
+    @get("/metrics", sync_to_thread=False, media_type=MediaType.TEXT, tags=["health"])
+    def scrape() -> Response[bytes]:
         """The node's counters for Prometheus. Needs no token."""
-        return HttpAnswer(metrics.render(), media_type=CONTENT_TYPE)
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
 
     return [healthz, readyz, scrape]
 
 
-def _api_endpoints(
-    views: ClusterViews, more: list[Endpoint], app: App, context_of: Callable[[Principal], AdminContext]
-) -> list[Endpoint]:
-    """Endpoints that a token is needed for."""
+def _api_router(
+    views: ClusterViews,
+    token: AdminToken,
+    more: list[Any],
+    app: App,
+    context_of: Callable[[Principal], AdminContext],
+) -> Router:
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        connection.scope["auth"] = token.principal(connection.headers.get("authorization"))
 
     @get("/live")
     async def live() -> Cluster:
@@ -161,7 +176,7 @@ def _api_endpoints(
         """Every member with its state, weight, slots, load, loop lag and report."""
         return await views.cluster()
 
-    @get("/cluster/ring")
+    @get("/cluster/ring", sync_to_thread=False)
     def ring() -> Ring:
         """The owners of all slots, in the view of the node that answers."""
         return views.ring()
@@ -186,21 +201,25 @@ def _api_endpoints(
         """Client sessions, a page at a time."""
         return await views.sessions(page, limit, subject)
 
-    @get("/query/{name}")
-    async def query(name: ModelName, request: AdminRequest) -> Rows:
+    @get("/query/{name:str}")
+    async def query(name: ModelName, request: Request[Any, Any, Any]) -> Rows:
         """Any read model of the application or node; query parameters are its parameters, as
         text."""
         return await views.rows(name, text_params(request))
 
-    engine = [live, cluster, ring, history, store, activations, sessions, query, *more]
-    taken = {endpoint.path.split("/")[1] for endpoint in engine}
-    return [
-        msgspec.structs.replace(endpoint, path=f"{API}{endpoint.path}", tags=("api", *endpoint.tags), guarded=True)
-        for endpoint in (*engine, *own_endpoints(app, context_of, taken))
-    ]
+    handlers = [live, cluster, ring, history, store, activations, sessions, query, *more]
+    taken = {path.strip("/").partition("/")[0] for handler in handlers for path in handler.paths}
+    return Router(
+        "/api/v1",
+        route_handlers=[*handlers, *own_handlers(app, context_of, taken)],
+        guards=[guard],
+        security=[{"adminToken": []}],
+        tags=["api"],
+        response_headers={"cache-control": "no-store"},
+    )
 
 
-def _drain_endpoints(system: AdminSystem, draining: Draining | None) -> list[Endpoint]:
+def _drain_handlers(system: AdminSystem, draining: Draining | None) -> list[Any]:
     def told() -> Drain:
         if draining is None:
             raise Unavailable("this node cannot be drained from here")
@@ -209,13 +228,13 @@ def _drain_endpoints(system: AdminSystem, draining: Draining | None) -> list[End
         done = progress["state"] == "leaving" and left == 0
         return Drain(node=me.node, incarnation=me.incarnation, done=done, **progress)
 
-    @get("/drain")
+    @get("/drain", sync_to_thread=False)
     def progress() -> Drain:
         """How far the node that answers is with its drain."""
         return told()
 
-    @post("/drain")
-    async def begin(data: DrainOrder, request: AdminRequest) -> Drain:
+    @post("/drain", status_code=200)
+    async def begin(data: Annotated[DrainOrder, Body()], request: Request[Any, Any, Any]) -> Drain:
         """Drain the node that answers: it takes no more, hands everything to the others and stays
         until it is stopped. The body names it, so that nobody drains another one behind the same
         address (409). Asked again, it only tells how far it is."""
@@ -228,7 +247,7 @@ def _drain_endpoints(system: AdminSystem, draining: Draining | None) -> list[End
     return [progress, begin]
 
 
-def _upgrade_endpoints(system: AdminSystem, upgrading: Callable[[], Upgrading | None]) -> list[Endpoint]:
+def _upgrade_handlers(system: AdminSystem, upgrading: Callable[[], Upgrading | None]) -> list[Any]:
     def possible() -> Upgrading:
         found = upgrading()
         if found is None:
@@ -238,13 +257,13 @@ def _upgrade_endpoints(system: AdminSystem, upgrading: Callable[[], Upgrading | 
     def told() -> Upgrade:
         return Upgrade(node=system.me.node, incarnation=system.me.incarnation, **possible().progress())
 
-    @get("/upgrade")
+    @get("/upgrade", sync_to_thread=False)
     def progress() -> Upgrade:
         """How far the node that answers is with the succession of its process."""
         return told()
 
-    @post("/upgrade")
-    async def begin(data: UpgradeOrder, request: AdminRequest) -> Upgrade:
+    @post("/upgrade", status_code=200)
+    async def begin(data: Annotated[UpgradeOrder, Body()], request: Request[Any, Any, Any]) -> Upgrade:
         """Start the program that is installed now beside the node that answers, and have it take over everything, with
         clients' connections. The body names the node, so that nobody upgrades another one behind the same address
         (409). 503 with the reason where it cannot begin; asked again while it goes on, it only tells how far it is."""
@@ -263,53 +282,64 @@ def _check_named(system: AdminSystem, node: str, incarnation: int) -> None:
         raise Rejected("another_node", f"this is {me.node} (run {me.incarnation})")
 
 
-def _file_endpoints(dashboard: Assets, pages: Assets | None, app_name: str, cluster: bool) -> list[Endpoint]:
-    def answer(assets: Assets | None, name: str, request: AdminRequest) -> HttpAnswer:
+def _file_handlers(dashboard: Assets, pages: Assets | None, app_name: str, cluster: bool) -> list[Any]:
+    def answer(assets: Assets | None, name: str, request: Request[Any, Any, Any]) -> Response[bytes]:
         asset = assets.get(name) if assets is not None else None
         if asset is None:
             raise NotFound(f"no file {name[:100]!r}")
         headers = {"etag": asset.etag, "cache-control": "no-cache"}
         if request.headers.get("if-none-match") == asset.etag:
-            return HttpAnswer(b"", 304, asset.media_type, headers)
-        return HttpAnswer(asset.body, 200, asset.media_type, headers)
+            return Response(b"", status_code=304, headers=headers, media_type=asset.media_type)
+        return Response(asset.body, headers=headers, media_type=asset.media_type)
 
-    @get("/", listed=False)
-    def index(request: AdminRequest) -> HttpAnswer:
+    @get("/", sync_to_thread=False, include_in_schema=False)
+    def index(request: Request[Any, Any, Any]) -> Response[bytes]:
         return answer(dashboard, "index.html", request)
 
-    @get("/static/{rest}", listed=False)
-    def static(rest: str, request: AdminRequest) -> HttpAnswer:
-        return answer(dashboard, rest, request)
+    @get("/static/{name:path}", sync_to_thread=False, include_in_schema=False)
+    def static(name: FilePath, request: Request[Any, Any, Any]) -> Response[bytes]:
+        return answer(dashboard, name.as_posix().lstrip("/"), request)
 
-    @get("/app/{rest}", listed=False)
-    def app_page(rest: str, request: AdminRequest) -> HttpAnswer:
-        return answer(pages, rest, request)
+    @get("/app/{name:path}", sync_to_thread=False, include_in_schema=False)
+    def app_page(name: FilePath, request: Request[Any, Any, Any]) -> Response[bytes]:
+        return answer(pages, name.as_posix().lstrip("/"), request)
 
-    @get("/pages.json", listed=False)
+    @get("/pages.json", sync_to_thread=False, include_in_schema=False)
     def app_pages() -> Pages:
         return Pages(app_name, pages.modules() if pages is not None else [], cluster)
 
     return [index, static, app_page, app_pages]
 
 
-def _problem(status: int, problem: Problem, headers: Mapping[str, str] | None = None) -> HttpAnswer:
-    more = dict(headers or {})
+def _problem(status: int, problem: Problem) -> Response[Problem]:
+    headers: dict[str, str] = {}
     if status == 401:
-        more["www-authenticate"] = "Bearer"
+        headers["www-authenticate"] = "Bearer"
     if problem.retry_after_s is not None:
-        more["retry-after"] = str(max(1, round(problem.retry_after_s)))
-    return json_answer(problem, status, more)
+        headers["retry-after"] = str(max(1, round(problem.retry_after_s)))
+    return Response(problem, status_code=status, headers=headers, media_type=MediaType.JSON)
 
 
-def _failed(request: AdminRequest, error: Exception) -> HttpAnswer:
-    """The answer to a request that an error came of."""
-    if isinstance(error, GarrisonError):
-        status = next((status for cls, status in _STATUS if isinstance(error, cls)), 500)
-        return _problem(status, Problem(error.code, error.message, error.retry_after_s))
-    if isinstance(error, HttpRefused):
-        return _problem(error.status, Problem(_HTTP_CODES[error.status], error.message), error.headers)
+def _typed_error(_: Request[Any, Any, Any], error: GarrisonError) -> Response[Problem]:
+    status = next((status for cls, status in _STATUS if isinstance(error, cls)), 500)
+    return _problem(status, Problem(error.code, error.message, error.retry_after_s))
+
+
+def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    message = error.detail or "the request cannot be answered"
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        parts = [f"{part.get('key')}: {part.get('message')}" for part in error.extra if isinstance(part, dict)]
+        message = "; ".join(parts) or message
+    elif error.status_code == 404:
+        message = "no such page"
+    elif error.status_code == 405:
+        message = "this page is not asked that way"
+    return _problem(error.status_code, Problem(_HTTP_CODES.get(error.status_code, "bad_input"), message))
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     if isinstance(error, RecursionError):  # a body in hundreds of brackets
         return _problem(400, Problem("bad_input", "the request is nested too deeply"))
     # as text: a renderer that shows local variables would show the request's token
-    log.error("admin request failed", path=request.path, trace="".join(traceback.format_exception(error)))
+    log.error("admin request failed", path=request.url.path, trace="".join(traceback.format_exception(error)))
     return _problem(500, Problem("internal", "the request failed inside the server; its log has the details"))

@@ -23,11 +23,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
+from litestar.types import ASGIApp
 
 from server.admin.api import build_app
 from server.admin.assets import Assets
 from server.admin.context import NodeContext
-from server.admin.endpoints import ASGIApp
 from server.admin.exports import Exporter
 from server.admin.history import SAMPLE_INTERVAL_S
 from server.admin.http import REQUEST_S, BasePath, Bounded, Proxied, protocol_of

@@ -11,16 +11,17 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
 import msgspec
-from msgspec import Meta
+from litestar import Request, get
+from litestar.params import Parameter, PathParameter
+from litestar.response import Stream
 
 from server.actors.app import App, ExportCommand
-from server.admin.endpoints import AdminRequest, Endpoint, HttpAnswer, get
 from server.admin.own import logged
 from server.errors import DeadlineExceeded, NotFound, Overloaded, Unavailable
 from server.ids import actor_id, key_of
@@ -30,7 +31,7 @@ MAX_S: Final = 3_600.0
 CHUNK_BYTES: Final = 64 * 1024
 _SAID_BYTES: Final = 4_096
 _PROGRAM: Final = "import os; os.nice(10); from server.main import main; main()"
-Timeout = Annotated[float, Meta(gt=0, le=MAX_S, description="seconds that it may take")]
+Timeout = Annotated[float, Parameter(gt=0, le=MAX_S, description="seconds that it may take")]
 
 
 class Exporter:
@@ -98,26 +99,26 @@ def toml_of(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def export_endpoints(exporter: Exporter) -> list[Endpoint]:
-    """The endpoints."""
+def export_handlers(exporter: Exporter) -> list[Any]:
+    """The routes."""
 
-    @get("/exports/{name}/{key}")
+    @get("/exports/{name:str}/{key:str}")
     async def export(
-        name: Annotated[str, Meta(max_length=64)],
-        key: Annotated[str, Meta(max_length=256)],
-        request: AdminRequest,
+        name: Annotated[str, PathParameter(max_length=64)],
+        key: Annotated[str, PathParameter(max_length=256)],
+        request: Request[Any, Any, Any],
         timeout_s: Timeout = 60.0,
-    ) -> HttpAnswer:
+    ) -> Stream:
         """A document that the application makes of the whole store, as its command of the same kind does. One at a time
         of each node; reads only."""
         with logged(f"export {name} {key}", request):
             file = await exporter.export(name, key, timeout_s)
-        return HttpAnswer(_chunks(file))
+        return Stream(_chunks(file), media_type="application/json")
 
     return [export]
 
 
-async def _chunks(file: BinaryIO) -> AsyncGenerator[bytes, None]:
+async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
     with file:
         while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield data

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import h11
+from litestar.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from server.admin.endpoints import ASGIApp, Receive, Scope, Send
 from server.runtime.metrics import Metrics
 from server.runtime.proxies import NO_PROXIES, Client, TrustedProxies, Via, plain_address
 from server.runtime.proxy_prefix import BadPrefix, Prefix, begins_like_prefix, read_prefix

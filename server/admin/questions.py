@@ -1,12 +1,13 @@
 """Questions over columns in the admin API: `POST /questions` with SQL, `GET /questions` for what can be asked."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from litestar import MediaType, Request, Response, get, post
+from litestar.params import Body
 from msgspec import Meta
 
-from server.admin.endpoints import AdminRequest, Endpoint, HttpAnswer, get, post
 from server.admin.own import logged
 from server.columns.layout import Schema
 from server.columns.tables import SavedQuestion
@@ -71,10 +72,10 @@ class QuestionDesk(msgspec.Struct, frozen=True):
     saved: Sequence[SavedQuestion] = ()
 
 
-def question_endpoints(desk: QuestionDesk | None) -> list[Endpoint]:
-    """The endpoints; without a `desk` the node keeps no columns."""
+def question_handlers(desk: QuestionDesk | None) -> list[Any]:
+    """The routes; without a `desk` the node keeps no columns."""
 
-    @get("/questions")
+    @get("/questions", sync_to_thread=False)
     def askable() -> Askable:
         """The tables of this node's columns, with their columns, for questions."""
         if desk is None:
@@ -85,16 +86,17 @@ def question_endpoints(desk: QuestionDesk | None) -> list[Endpoint]:
         ]
         return Askable(tables, desk.unavailable(), list(desk.saved))
 
-    @post("/questions")
-    async def ask(data: Asked) -> HttpAnswer:
+    @post("/questions", status_code=200)
+    async def ask(data: Annotated[Asked, Body()]) -> Response[bytes]:
         """The answer to a question in SQL over the columns of all nodes: `columns`, `rows`, and `coverage`, which says
         how complete it is. Reads only."""
         if desk is None:
             raise NotFound("this node keeps no columns: see the setting columns.enabled")
-        return HttpAnswer(await desk.ask(data.sql, data.since_ms, data.until_ms, data.timeout_s))
+        found = await desk.ask(data.sql, data.since_ms, data.until_ms, data.timeout_s)
+        return Response(found, media_type=MediaType.JSON)
 
-    @post("/questions/forget")
-    async def forget(data: Forgotten, request: AdminRequest) -> Missing:
+    @post("/questions/forget", status_code=200)
+    async def forget(data: Annotated[Forgotten, Body()], request: Request[Any, Any, Any]) -> Missing:
         """Let every node go of the row blocks in which a text is a value, with all of their rows: a player's key, after
         it was erased from the store. `missing` names nodes that have not said that they did."""
         with logged("forget in columns", request):

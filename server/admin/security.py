@@ -15,8 +15,10 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
 from server.actors.app import Principal
-from server.admin.endpoints import ASGIApp, Message, Receive, Scope, Send
 from server.errors import BadToken
 from server.runtime.admin_token import new_admin_token
 
@@ -111,7 +113,7 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"])

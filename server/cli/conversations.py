@@ -7,8 +7,22 @@ that one of the two chooses, or that the world of a play gives; each has an exam
 make it up.
 """
 
-from typing import Any, Final
+from typing import Final
 
+from server.cli.conversation_lines import (
+    AGAIN_MS,
+    BOARD,
+    MATCH,
+    OPENING,
+    RICH,
+    SCORED,
+    STARTED,
+    TWO_OF_ONE_NAME,
+    hello,
+    medal,
+    report,
+    welcome,
+)
 from server.cli.conversation_steps import (
     Step,
     breaks,
@@ -26,98 +40,9 @@ from server.cli.conversation_steps import (
     says,
     tells,
     wants,
-    watches,
     watches_latest,
     watches_players,
 )
-
-Line = list[Any]
-
-# ---- frequent lines --------------------------------------------------------------------------------
-
-
-def hello(
-    number: str,
-    token: str = "$token",
-    resume: str | None = None,
-    ack: int = 0,
-    *latest: Line,
-    presence: str | None = None,
-) -> Step:
-    """The client's first line. `latest`: the pictures that it has; `presence`: its cursor of watched players."""
-    return says("hello", number, token, resume, ack, "$client", True, list(latest), *([presence] if presence else []))
-
-
-def welcome(
-    number: str,
-    *,
-    node: str = "n1",
-    subject: str = "$player",
-    role: str = "player",
-    session: str = "$session",
-    resume: str = "$resume",
-    recovered: bool = False,
-    presence: bool = False,
-) -> Step:
-    """The server's answer to it."""
-    name = number.removeprefix("$id.")
-    limits = ["$interval", "$window", "$frame_bytes", f"$time.{name}", f"$time.token_{name}"]
-    rest = [*limits, True] if presence else limits
-    return hears("welcome", number, session, node, subject, role, resume, recovered, *rest)
-
-
-OPENING: Final = (opens(), connects("$n1"), hello("$id.hello"), welcome("$id.hello"), tells("up", False))
-AGAIN_MS: Final = (0, 100)
-"""The pause before a reconnect after a connection that did not live for long."""
-FILM: Final = ["recorded", "", 0, 0, 0, 0, True, 0, False, False, False, False, "", False, 0]
-"""Options of a match that takes everything and has no clock of its own."""
-SCORED: Final = ["recorded", "", 2, 0, 0, 0, True, 0, False, False, False, False, "", False, 0]
-"""The same with teams, which have points without players."""
-PRIVATE: Final = ["recorded", "", 0, 0, 0, 0, True, 0, False, True, False, False]
-"""Options of a match into which only some may come."""
-CREATED: Final = ["created", 0, "referee", FILM, "$time.created", 1]
-JOINED: Final = ["joined", 0, "$player", None, "$place"]
-STARTED: Final = ["started", 0, "$time.started"]
-MATCH: Final = (
-    happens("says", "$token_of_host", ["match.create", "$n", "film", 1, "m1", FILM]),
-    *OPENING,
-    wants("join", "match.join", "m1", None),
-    says("match.join", "$id.join", "$lineage", 1, "m1", None),
-    hears("match.assigned", 1, "m1"),
-    tells("push", ["match.assigned", 1, "m1"]),
-    hears("accepted", "$id.join", "m1", 2, 3),
-    tells("answer", "join", ["accepted", "$id.join", "m1", 2, 3]),
-    happens("says", "$token_of_host", ["match.start", "$n", "film", 2, "m1", 0]),
-    watches("match/m1"),
-    says("watch", "$id.watch", "match/m1", 1),
-    hears("watching", "$id.watch", "match/m1", 4),
-    hears("events", 2, "match/m1", 1, [CREATED, JOINED, STARTED], "$mark"),
-    tells("event", "match/m1", 1, CREATED),
-    tells("event", "match/m1", 2, JOINED),
-    tells("event", "match/m1", 3, STARTED),
-)
-"""The player is in match m1 and watches it."""
-BOARD: Final = [
-    *("scoreboard", "$id.board", "m1", "live", "recorded", "", "referee", 1),
-    *([], [["$player", None, True, 0, 0, 0, 1, 0, 0]], 5, None, None, None, 1, 1, False, 1, 0, [], 0, [], []),
-]
-"""The match after its first medal."""
-RICH: Final = ["Slayer", "Recharge", "24-19", 2, 4, "m1", [["clan", "red"]]]
-TWO_OF_ONE_NAME: Final = ["", "", "", 0, 0, "", [["clan", "red"], ["clan", "blue"]]]
-"""Rich presence as it may be, and as it may not."""
-
-
-def medal(number: int) -> Line:
-    """An event of the match."""
-    return ["medal", number, "$player", "Double Kill"]
-
-
-def report(command: int, *events: Line) -> Step:
-    """The match's host reports."""
-    return happens("says", "$token_of_host", ["match.report", "$n", "film", command, "m1", list(events)])
-
-
-# ---- the conversations -----------------------------------------------------------------------------
 
 CONVERSATIONS: Final[tuple[Step, ...]] = (
     conversation(
@@ -474,117 +399,5 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         hears("done", "$id.leave"),
         settings={"gateway": {"resume_window_s": 0.05, "latest_tick_ms": 20}},
     ),
-    conversation(
-        "rate_limited",
-        "Too fast: the request that was refused is sent again, not before the server's hint.",
-        *OPENING,
-        *(
-            step
-            for number in (1, 2)
-            for step in (
-                wants(f"name_{number}", "profile.set", f"Noble {number}", ""),
-                says("profile.set", f"$id.name_{number}", "$lineage", number, f"Noble {number}", ""),
-            )
-        ),
-        hears("saved", "$id.name_1", "$entity", "$version"),
-        tells("answer", "name_1", ["saved", "$id.name_1", "$entity", "$version"]),
-        hears("error", "$id.name_2", "rate_limited", "$text.rate", 250),
-        says("profile.set", "$id.name_3", "$lineage", 2, "Noble 2", "", after_ms=[250, 300]),
-        settings={"gateway": {"rate_per_s": 4, "rate_burst": 1}},
-    ),
-    conversation(
-        "token_renewed",
-        "The token has expired and the program can make another.",
-        opens(),
-        connects("$n1"),
-        hello("$id.hello", "$expired_token"),
-        hears("error", "$id.hello", "token_expired", "$text.expired", None),
-        closed(4002, connection=1),
-        connects("$n1", *AGAIN_MS),
-        hello("$id.again"),
-        welcome("$id.again"),
-        tells("up", False),
-        tokens=("$expired_token", "$token"),
-        renewable=True,
-    ),
-    conversation(
-        "token_expired",
-        "The token has expired and there is no other: the client stops.",
-        opens(),
-        connects("$n1"),
-        hello("$id.hello", "$expired_token"),
-        hears("error", "$id.hello", "token_expired", "$text.expired", None),
-        tells("over", "token_expired", None),
-        closed(4002),
-        passes(60_000),
-        tokens=("$expired_token",),
-    ),
-    conversation(
-        "token_refused_by_one",
-        "A node refuses the token. It may be the one that is wrong, so that the word is not final before another "
-        "node has said it too.",
-        opens(),
-        connects("$n1"),
-        hello("$id.hello", "$forged_token"),
-        hears("error", "$id.hello", "bad_token", "$text.refused", None),
-        closed(4001, connection=1),
-        connects("$n2", *AGAIN_MS),
-        hello("$id.again", "$token_for_n2"),
-        welcome("$id.again", node="n2", subject="$player_of_n2"),
-        tells("up", False),
-        nodes=("n1", "n2"),
-        seeds=("$n1", "$n2"),
-        tokens=("$forged_token", "$token_for_n2"),
-        renewable=True,
-    ),
-    conversation(
-        "token_refused",
-        "Each node that the client knows refuses the token: it stops.",
-        opens(),
-        connects("$n1"),
-        hello("$id.hello", "$forged_token"),
-        hears("error", "$id.hello", "bad_token", "$text.refused", None),
-        closed(4001, connection=1),
-        connects("$n2", *AGAIN_MS),
-        hello("$id.again", "$forged_token"),
-        hears("error", "$id.again", "bad_token", "$text.again", None),
-        tells("over", "bad_token", None),
-        closed(4001),
-        passes(60_000),
-        nodes=("n1", "n2"),
-        seeds=("$n1", "$n2"),
-        tokens=("$forged_token",),
-    ),
-    conversation(
-        "replaced",
-        "Another connection of the player takes its place: the client stops, and what waits fails.",
-        *OPENING,
-        happens("connects", "$token"),
-        closed(4004),
-        tells("over", "session_closed", 4004),
-        passes(60_000),
-    ),
-    conversation(
-        "dismissed",
-        "The application ends the session with a code of its own: the client stops.",
-        *OPENING,
-        happens("ends", "$player", 4100),
-        closed(4100),
-        tells("over", "session_closed", 4100),
-        passes(60_000),
-    ),
-    conversation(
-        "unreadable",
-        "A frame that is no message of the protocol, or a push out of its order: the client closes with 1002 and "
-        "begins a new session, since a resumed one would only send it again.",
-        *OPENING,
-        hears("match.assigned", 2, "m1", fault=True),
-        parts(1002),
-        closed(1002),
-        connects("$n1", *AGAIN_MS),
-        hello("$id.again"),
-        welcome("$id.again", session="$session_2", resume="$resume_2"),
-        tells("up", False),
-    ),
 )
-"""In the order of a session's life."""
+"""In the order of a session's life, up to its end."""

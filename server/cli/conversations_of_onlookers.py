@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from server.cli.conversation_lines import FILM, JOINED, OPENING, PRIVATE, STARTED, medal, report
 from server.cli.conversation_steps import Step, conversation, happens, hears, says, tells, wants, watches
-from server.cli.conversations import FILM, JOINED, OPENING, PRIVATE, STARTED, medal, report
 
 CREATED_PRIVATE: Final = ["created", 0, "referee", [*PRIVATE, "", False, 0], "$time.created", 1]
 ALLOWED: Final = ["invited", 0, "", ["$player"]]

@@ -3,8 +3,8 @@
 
 from typing import Final
 
+from server.cli.conversation_lines import FILM, OPENING, PRIVATE, medal
 from server.cli.conversation_steps import Step, conversation, happens, hears, says, tells, wants
-from server.cli.conversations import FILM, OPENING, PRIVATE, medal
 
 PARTY: Final = "39xaa18g5wcxej42x4fv"
 """The name of the party that `emile` makes by command 1 of lineage `red`: it is made of these."""

@@ -27,6 +27,7 @@ from server.actors.app import AnyRoute, App, Route
 from server.actors.devices import CODES as LOGIN_CODES
 from server.cli.conversation_steps import messages_of
 from server.cli.conversations import CONVERSATIONS
+from server.cli.conversations_of_endings import OF_ENDINGS
 from server.cli.conversations_of_onlookers import OF_ONLOOKERS
 from server.cli.conversations_of_players import BETWEEN_PLAYERS
 from server.errors import BadSetting, CalledOff, GarrisonError, LogExists, OutcomeUnknown, Rejected, Retryable
@@ -176,7 +177,9 @@ def describe(app: App) -> Spec:
     described["golden"] = _golden(described, (*ENGINE_REQUESTS, *ENGINE_ANSWERS, *app.requests, *app.answers))
     known = {message["type"] for message in messages}
     described["conversations"] = [
-        script for script in (*CONVERSATIONS, *BETWEEN_PLAYERS, *OF_ONLOOKERS) if messages_of(script) <= known
+        script
+        for script in (*CONVERSATIONS, *OF_ENDINGS, *BETWEEN_PLAYERS, *OF_ONLOOKERS)
+        if messages_of(script) <= known
     ]
     return described
 

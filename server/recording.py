@@ -5,11 +5,10 @@ second, rows of an application's tables from the observers of its actors. Where 
 does not exist: no observer is registered, and requests go where they always went.
 """
 
-import asyncio
 import random
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -19,11 +18,12 @@ from server.actors.actor import LoggedActor
 from server.actors.app import App
 from server.actors.recorded import RecordedEvents, RecordedSnapshot, RecordedStates
 from server.admin.questions import QuestionDesk
+from server.call_rows import Append, CallSampler, RecordedRequests, nowhere
 from server.catalog.system import ActorSystem
 from server.columns.layout import Schema, Writer
 from server.columns.store import ColumnStore
 from server.columns.tables import CALLS, HEALTH, QUESTIONS, SESSIONS, SavedQuestion
-from server.errors import GarrisonError, Internal
+from server.errors import GarrisonError
 from server.eventlog.entry import Entry, decode_record
 from server.ids import ActorId, NodeAddress, key_of
 from server.questions.child import QueryProcess
@@ -42,17 +42,13 @@ from server.sessions.table import SessionTable
 from server.settings import ColumnSettings
 from server.snapshots import Snapshots
 from server.transport.ports import Answer, Service, Transport
-from server.wire.messages import Request
 
 HEALTH_S: Final = 1.0
 FORGET_S: Final = 5.0
-MOST_WEIGHT: Final = 65_535
 _COUNTED: Final = (
     "frames_in_total", "frames_out_total", "heartbeats_total", "turns_total", "turn_errors_total",
     "log_entries_total",
 )  # fmt: skip
-
-Append = Callable[[tuple[Any, ...]], None]
 
 
 class Recording:
@@ -212,7 +208,7 @@ class Recording:
         if not self._appends:
             return
         self._appends = {}
-        self.calls.append = _nowhere
+        self.calls.append = nowhere
         self.store.close()
         self._count()
 
@@ -229,7 +225,7 @@ class Recording:
         if self._sealed and self.reload is not None:
             self.reload.go_on()
         self._appends, self._sealed = self._sealed or self._appends, {}
-        self.calls.append = self._appends.get(CALLS.table, _nowhere)
+        self.calls.append = self._appends.get(CALLS.table, nowhere)
 
     def _add(self, table: str, *values: Any) -> None:
         append = self._appends.get(table)
@@ -302,66 +298,3 @@ class Recording:
             metrics.dirty, entries, lag_us, spent_ms, resident_bytes() // 1024, metrics.members,
         )  # fmt: skip
         self.calls.weigh()
-
-
-class CallSampler:
-    """Rows of clients' requests: each one, or above `per_s` a second a random one of so many.
-
-    A row's weight says how many calls it stands for, so that sums of weights are true on average. The weight follows
-    the rate of the second before: in the first second of a burst every call still has its row.
-    """
-
-    def __init__(self, per_s: int, clock: Clock, rng: random.Random) -> None:
-        self._per_s, self._clock, self._chance = per_s, clock, rng.random
-        self.append: Append = _nowhere
-        self.weight = 1
-        self._seen = 0
-
-    def weigh(self) -> None:
-        """Take the weight for the next second from what this one has seen."""
-        self.weight = min(MOST_WEIGHT, max(1, -(-self._seen // self._per_s)))
-        self._seen = 0
-
-    def done(self, method: str, role: str, begun: float, error: BaseException | None) -> None:
-        """Note that a request, begun at `begun` on the clock, has its answer, or was refused with `error`."""
-        self._seen += 1
-        weight = self.weight
-        if weight > 1 and self._chance() * weight >= 1.0:
-            return
-        code = "" if error is None else error.code if isinstance(error, GarrisonError) else "internal"
-        us = int(1e6 * (self._clock.now() - begun))
-        self.append((self._clock.wall_ms(), method, role, code, us, weight))
-
-
-class RecordedRequests:
-    """Clients' requests, with the time that each takes noted; see `server.sessions.session_kit.RequestHandler`."""
-
-    def __init__(self, requests: RequestHandler[Session], calls: CallSampler, clock: Clock) -> None:
-        self._requests, self._calls, self._clock = requests, calls, clock
-
-    def fault(self, error: BaseException) -> Internal:
-        """See `Requests.fault`."""
-        return self._requests.fault(error)
-
-    def handle(self, session: Session, message: Request) -> Any:
-        """The `Reply`, or a future of it. Raises typed errors."""
-        begun = self._clock.now()
-        method, role = str(message.__struct_config__.tag), session.caller.role
-        try:
-            answer = self._requests.handle(session, message)
-        except Exception as error:
-            self._calls.done(method, role, begun, error)
-            raise
-        if isinstance(answer, asyncio.Future):
-            answer.add_done_callback(partial(self._answered, method, role, begun))
-        else:
-            self._calls.done(method, role, begun, None)
-        return answer
-
-    def _answered(self, method: str, role: str, begun: float, answer: "asyncio.Future[Any]") -> None:
-        if not answer.cancelled():
-            self._calls.done(method, role, begun, answer.exception())
-
-
-def _nowhere(_row: tuple[Any, ...]) -> None:
-    """Rows that come before the start or after the end."""

@@ -59,6 +59,10 @@ class RowBlockFull(Exception):
     """The rows do not fit into this block: it has no place, too few texts, or times before or far after its base."""
 
 
+class RefusedRow(Exception):
+    """A row is none: it has other values than its table's columns."""
+
+
 class RowBlock:
     """See the module's head. Raises `OSError` at birth where the file cannot be made."""
 
@@ -131,6 +135,29 @@ class RowBlock:
             start = at + width * self.rows
             self._map[start : start + len(data)] = data
         self.rows += count
+
+    def put(self, rows: list[Row]) -> list[list[Row]]:
+        """Put `rows` behind those that are there, or cut them in two where that may help: a row that is none must not
+        take the others along. Returns the parts that are left, the first of them last; none where all are written.
+
+        Raises `RowBlockFull` where none of them fits, `RefusedRow` for a single one that is no row.
+        """
+        room = self.header.rows - self.rows
+        try:
+            if not room:
+                raise RowBlockFull
+            self.write(rows)
+        except RowBlockFull:
+            if not room or len(rows) == 1:
+                raise
+            at = room if room < len(rows) else len(rows) // 2
+        except (ValueError, TypeError, OverflowError) as error:
+            if len(rows) == 1:
+                raise RefusedRow(str(error)) from None
+            at = len(rows) // 2
+        else:
+            return []
+        return [rows[at:], rows[:at]]
 
     def _packed(self, values: tuple[Any, ...], code: str, kind: str, times_each: int) -> bytes:
         """The bytes of a column with these values, each of which so many rows have. Raises `RowBlockFull`,

@@ -24,7 +24,7 @@ import structlog
 from msgspec.structs import replace
 from xxhash import xxh3_64_hexdigest
 
-from server.columns.block import Row, RowBlock, RowBlockFull
+from server.columns.block import RefusedRow, Row, RowBlock, RowBlockFull
 from server.columns.layout import MAX_TEXTS, Header, NotReady, Schema, Writer, shape_of
 from server.columns.reader import StoredRowBlock
 from server.columns.table import EARLIER_MS, MIN_HEAP_BYTES, MIN_TEXTS, TableLimits, TextRoom
@@ -337,20 +337,13 @@ class OpenSnapshot:
                 continue
             block = self.blocks[-1]
             try:
-                block.write(part)
+                left += block.put(part)
             except RowBlockFull:
-                room = block.header.rows - block.rows
-                if room and len(part) > 1:
-                    split = min(room, len(part) // 2)
-                    left += [part[split:], part[:split]]
-                elif block.rows and self._next(part[0]):
+                if block.rows and self._next(part[0]):
                     left.append(part)
                 else:
                     self.left_out += len(part)  # there is no room, or for this row in no block
-            except (ValueError, TypeError, OverflowError) as error:
-                if len(part) > 1:
-                    left += [part[len(part) // 2 :], part[: len(part) // 2]]
-                    continue
+            except RefusedRow as error:
                 self.left_out += 1
                 log.error("row_refused", table=block.header.schema.table, error=str(error))
 

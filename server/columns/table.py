@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from server.columns.block import Row, RowBlock, RowBlockFull
+from server.columns.block import RefusedRow, Row, RowBlock, RowBlockFull
 from server.columns.layout import MAX_TEXTS, Header, Schema, Writer, shape_of
 from server.columns.reader import block_name
 from server.runtime.clock import Clock
@@ -204,24 +204,17 @@ class Table:
             part = left.pop()
             block = self._block
             if block is not None:
+                before = block.rows
                 try:
-                    block.write(part)
-                except RowBlockFull:
-                    room = block.header.rows - block.rows
-                    split = room if 0 < room < len(part) else len(part) // 2
-                    if split and room:
-                        left += [part[split:], part[:split]]
-                        continue
-                except (ValueError, TypeError, OverflowError) as error:
-                    # A row that is no row must not take the others along.
-                    if len(part) > 1:
-                        left += [part[len(part) // 2 :], part[: len(part) // 2]]
-                        continue
+                    left += block.put(part)
+                except RefusedRow as error:
                     self.lost += 1
                     self._refused, self._refusal = self._refused + 1, str(error)
                     continue
+                except RowBlockFull:
+                    pass
                 else:
-                    self.written += len(part)
+                    self.written += block.rows - before
                     continue
             if not self._next_block(part[0]):
                 self.lost += len(part) + sum(map(len, left))

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from server.actors.recorded import RecordedEvents
-from server.columns.block import Row, RowBlock, RowBlockFull
+from server.columns.block import RefusedRow, Row, RowBlock, RowBlockFull
 from server.columns.layout import Header, Schema, Writer, shape_of
 from server.columns.missing import note_missing, note_whole
 from server.columns.reader import SUFFIX, StoredRowBlock, block_name, paths
@@ -205,25 +205,15 @@ class BlockWriter:
         while left:
             part = left.pop()
             block = self._block or await self._begin(part)
-            room = block.header.rows - block.rows
-            if len(part) > room > 0:
-                left += [part[room:], part[:room]]
-                continue
             try:
-                if not room:
-                    raise RowBlockFull
-                block.write(part)
+                left += block.put(part)
                 block.tick()
             except RowBlockFull:
-                if block.rows:
+                if block.rows:  # else the row fits in no block
                     self._finish()
                     left.append(part)
-                elif len(part) > 1:
-                    left += [part[len(part) // 2 :], part[: len(part) // 2]]
-            except (ValueError, TypeError, OverflowError):
-                # A row that is no row must not take the others along.
-                if len(part) > 1:
-                    left += [part[len(part) // 2 :], part[: len(part) // 2]]
+            except RefusedRow:
+                continue
 
     async def _begin(self, rows: Sequence[Row]) -> RowBlock:
         base_ms = min(row[0] for row in rows) - BASE_MS

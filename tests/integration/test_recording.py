@@ -17,7 +17,7 @@ from garrison.messages import Kill, MatchJoin, Medal
 from garrison.messages import MatchOptions as Options
 from server.columns.reader import StoredRowBlock, paths
 from server.drivers import build_node, gossip_endpoint, upgrade_store
-from server.errors import BadInput, Unavailable
+from server.errors import BadInput, DeadlineExceeded, Unavailable
 from server.node import Node
 from server.runtime.clock import SystemClock
 from server.sessions.tokens import issue
@@ -129,7 +129,7 @@ async def answered(ask: Callable[[str], Awaitable[Any]], sql: str, event: str) -
     """The first answer of two nodes that has `event` in it: rows come within two ticks, the process within seconds."""
     async with asyncio.timeout(60):
         while True:
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(Unavailable, DeadlineExceeded):
                 answer = await ask(sql)
                 if answer["coverage"]["answered"] == 2 and dict(answer["rows"]).get(event):
                     return answer
@@ -172,7 +172,8 @@ async def test_questions_are_answered_by_every_node(tmp_path: Path) -> None:
         lacking = await ask(counted)
         assert lacking["coverage"]["missing"] == ["alpha"] and lacking["coverage"]["answered"] == 1
         await until(lambda: process.pid is not None)
-        assert (await answered(ask, counted, "kill"))["rows"] == answer["rows"]
+        again = await answered(ask, counted, "kill")
+        assert dict(answer["rows"]).items() <= dict(again["rows"]).items()  # its host is gone: the match ends meanwhile
         assert await desk.forget("ann") == []
         of_ann = await ask("SELECT count(*) FROM events WHERE player = 'ann' OR other = 'ann'")
         assert of_ann["rows"] == [[0]] and of_ann["coverage"]["answered"] == 2

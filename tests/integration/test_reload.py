@@ -20,7 +20,7 @@ from persistence.engine.urls import parse
 from server.columns.missing import is_whole, missing_rows
 from server.columns.reader import StoredRowBlock, paths
 from server.drivers import build_node, gossip_endpoint
-from server.errors import Unavailable
+from server.errors import DeadlineExceeded, Unavailable
 from server.node import Node
 from server.runtime.clock import SystemClock
 from server.sessions.tokens import issue
@@ -89,7 +89,7 @@ async def ask(node: Node, sql: str = COUNTED) -> dict[str, Any]:
     desk = node.recording.desk()
     async with asyncio.timeout(60):
         while True:
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(Unavailable, DeadlineExceeded):
                 answer: dict[str, Any] = msgspec.json.decode(await desk.ask(sql, 0, 0, 5.0))
                 if not answer["coverage"]["missing"]:
                     return answer

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from server.call_rows import CallSampler, RecordedRequests
 from server.errors import Forbidden, Internal
-from server.recording import CallSampler, RecordedRequests
 from server.wire.messages import Unwatch
 from tests.support.session_parts import ManualClock
 

@@ -23,11 +23,14 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from tests.support.phases import forget_refused, refused_transitions
 from tests.support.spread import Spread, place_of
 from tests.support.virtual_time import VirtualTimeLoop
 
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")  # how long an example takes is a matter of what else the machine does
 NEEDS_A_PROGRAM = ("browser", "docker")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}

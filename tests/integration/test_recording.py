@@ -5,7 +5,7 @@ import base64
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,17 @@ from server.node import Node
 from server.runtime.clock import SystemClock
 from server.sessions.tokens import issue
 from server.settings import Settings, from_tree
+from tests.support.fair_share import fair_share
 from tests.support.sdk import FAST
 from tests.support.waiting import until
 
 KEY = "a key that signs the tokens of this test's clients"
+
+
+@pytest.fixture(autouse=True)
+async def processes_beside_a_node_have_a_fair_share() -> AsyncIterator[None]:
+    async with fair_share():
+        yield
 
 
 def settings_of(tmp_path: Path, **more: Any) -> Settings:
@@ -168,10 +175,10 @@ async def test_questions_are_answered_by_every_node(tmp_path: Path) -> None:
         process = nodes[0].recording.process if nodes[0].recording is not None else None
         assert process is not None and process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
-        await until(lambda: process.restarts == 1)
+        await until(lambda: process.restarts == 1, 60.0)
         lacking = await ask(counted)
         assert lacking["coverage"]["missing"] == ["alpha"] and lacking["coverage"]["answered"] == 1
-        await until(lambda: process.pid is not None)
+        await until(lambda: process.pid is not None, 60.0)
         again = await answered(ask, counted, "kill")
         assert dict(answer["rows"]).items() <= dict(again["rows"]).items()  # its host is gone: the match ends meanwhile
         assert await desk.forget("ann") == []

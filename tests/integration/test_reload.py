@@ -26,6 +26,7 @@ from server.runtime.clock import SystemClock
 from server.sessions.tokens import issue
 from server.settings import Settings, from_tree
 from tests.support.databases import TestDatabase, fresh
+from tests.support.fair_share import fair_share
 from tests.support.sdk import FAST
 from tests.support.waiting import until
 
@@ -34,6 +35,12 @@ KEY = "a key that signs the tokens of this test's clients"
 CLUSTER_KEY = base64.b64encode(bytes(range(32))).decode()
 COUNTED = "SELECT match, event, player, detail, count(*) FROM events GROUP BY match, event, player, detail"
 MATCHES = 12
+
+
+@pytest.fixture(autouse=True)
+async def processes_beside_a_node_have_a_fair_share() -> AsyncIterator[None]:
+    async with fair_share():
+        yield
 
 
 def settings_of(database: TestDatabase, tmp_path: Path, name: str, seeds: list[str]) -> Settings:
@@ -183,13 +190,13 @@ async def test_answers_say_what_is_missing_while_the_store_is_away(tmp_path: Pat
     try:
         answer = await ask(node)
         assert answer["coverage"]["reloading"] == 1 and answer["rows"] == []
-        await until(lambda: bool(node.recording.store.not_reloaded))
+        await until(lambda: bool(node.recording.store.not_reloaded), 60.0)
         assert "events are not reloaded" in node.recording.store.off()
         await execute(database, "ALTER TABLE away RENAME TO log_recorders")
         found = await whole_answer(node, 1)
         assert found == [row for row in before if row[0] != "m2"]
         assert node.metrics.column_rows_damaged_total == sum(row[-1] for row in before if row[0] == "m2")
-        await until(lambda: not node.recording.store.not_reloaded)
+        await until(lambda: not node.recording.store.not_reloaded, 60.0)
         assert missing_rows(columns, "events") is None and node.recording.store.off() == ""
     finally:
         await node.stop()

@@ -326,7 +326,7 @@ async def test_a_slow_reader_is_closed_and_resumes_with_everything() -> None:
 async def test_memory_returns_and_a_neighbour_is_served() -> None:
     """Bad clients by the hundred: nothing of them stays, and who behaves notices nothing."""
     settings = {"max_frame_bytes": 1_024, "resume_window_s": 0.1, "hello_timeout_s": 1.0}
-    settings.update(heartbeat_interval_s=1.0, heartbeats_missed=20)
+    settings.update(heartbeat_interval_s=1.0, heartbeats_missed=100)
     async with one_node(gateway=settings) as node:
         neighbour = await welcomed(node, "good")
 
@@ -350,9 +350,9 @@ async def test_memory_returns_and_a_neighbour_is_served() -> None:
 
         await round_of_abuse()
         first = await round_of_abuse()
-        for _ in range(4):
+        for _ in range(2):
             last = await round_of_abuse()
-        assert last - first < 2_000
+        assert last - first < 1_000
         assert neighbour.seen == []
         assert node.metrics.task_crashes_total == 0
 

@@ -70,7 +70,7 @@ class Member:
 
 async def test_200_clients_notice_nothing_when_their_gateway_goes_over_to_another_process() -> None:
     one, other = socket.socketpair()
-    async with AsyncExitStack() as stack, asyncio.timeout(60):
+    async with AsyncExitStack() as stack, asyncio.timeout(110):
         old = await stack.enter_async_context(running("predecessor", one))
         new = await stack.enter_async_context(running("heir", other))
         url = (await old.says())["url"]

@@ -170,7 +170,7 @@ def test_nothing_is_kept_of_a_name_that_there_is_not(
 async def test_export_by_the_admin_api_is_that_of_the_command(planted: Path) -> None:
     """In a process of its own, with the store's settings of the node and none of its environment."""
     exporter = Exporter(App, from_tree({"store": {"url": f"sqlite:///{planted}"}}))
-    under_way = asyncio.ensure_future(exporter.export("person", ANN, 60.0))
+    under_way = asyncio.ensure_future(exporter.export("person", ANN, 110.0))
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
         await exporter.export("person", "bob", 60.0)

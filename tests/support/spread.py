@@ -1,6 +1,6 @@
-"""Distribution of the tests over the processes of `make test`: a module's tests stay on one process, one after the
-other, so that what they share is made once; the modules that take longest come first, so that none of them is left
-alone at the end."""
+"""Distribution of the tests over the processes of `make test` and `make test-mutants`: a module's tests stay on one
+process, one after the other, so that what they share is made once; the modules that take longest come first, so that
+none of them is left alone at the end."""
 
 from pathlib import Path
 from typing import Final
@@ -9,6 +9,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+APART: Final = frozenset({"tests/sim/test_mutants.py"})
+"""Modules of which each test may go elsewhere: hundreds, and seconds each."""
 LONGEST_FIRST: Final = ("e2e", "sim", "integration", "golden", "property", "house", "contract", "unit")
 """Folders of the tests, by how long one of their modules may take: whole clusters of processes at first, minutes of
 them; modules of a second at last."""
@@ -21,8 +23,9 @@ def place_of(module: Path) -> int:
 
 
 def unit_of(nodeid: str) -> str:
-    """The unit of distribution that a test belongs to: its module."""
-    return nodeid.partition("::")[0]
+    """The unit of distribution that a test belongs to: its module, or itself alone."""
+    module = nodeid.partition("::")[0]
+    return nodeid if module in APART else module
 
 
 class Spread(LoadScopeScheduling):

@@ -182,7 +182,7 @@ class Node:
         await drivers.transport.start(address)
         self.pipeline.start(address)
         if self.recording is not None:
-            await self.recording.start(address)
+            self.recording.start(address)
         await self._run(address)
         self.me = Member(
             address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
@@ -307,7 +307,7 @@ class Node:
         await self.drivers.membership.start(self.me, self._members_changed)
         self._members_changed()
         if self.recording is not None:
-            await self.recording.start(self.system.me, self.generation)
+            self.recording.start(self.system.me, self.generation)
         await self._look_after()
 
     async def abandon(self) -> None:

@@ -180,15 +180,12 @@ class Recording:
         self._appends = {name: table.append for name, table in self.store.tables.items()}
         self.calls.append = self._appends[CALLS.table]
 
-    async def start(self, address: NodeAddress, generation: int = 0) -> None:
-        """Open the tables for this process of the run, begin to write and to answer questions. An heir writes at once,
-        and looks meanwhile what its predecessor has left."""
+    def start(self, address: NodeAddress, generation: int = 0) -> None:
+        """Open the tables for this process of the run, and begin to write; questions are answered once what earlier
+        processes have left was looked through, meanwhile."""
         self.warm()
         self.begin(address, generation)
-        if generation:
-            self._supervisor.spawn(self._look(address), "columns of the predecessor")
-        else:
-            await self._look(address)
+        self._supervisor.spawn(self._look(address), "columns of earlier processes")
         self._supervisor.every(self._settings.tick_s, self._tick, "columns")
         self._supervisor.every(HEALTH_S, self._health, "columns health")
         if self._snapshots is not None:

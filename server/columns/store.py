@@ -5,8 +5,7 @@
 A process of a run writes files of its own and never those of a process before it (`block.py`: a block has one
 writer). What earlier ones left is looked through in a thread: a block that is whole is kept, as the oldest of its
 table; a damaged one, and one of a layout or a table that this program does not have, is named in the log with the time
-that is lost with it, and dropped. A run that begins does so before its first row; an heir, whose run goes on without a
-pause, beside its first ones.
+that is lost with it, and dropped. That takes as long as reading all of it, so the first rows come meanwhile.
 """
 
 import asyncio
@@ -59,6 +58,8 @@ class ColumnStore:
         self.found = FoundBlocks({}, 0, {})
         self._left: list[Path] = []
         """Files that were there before the first of this process."""
+        self._looked = asyncio.Event()
+        self._looked.set()
 
     async def start(self, writer: Writer) -> None:
         """Begin tables for the run `writer`, and look through what is there."""
@@ -76,6 +77,7 @@ class ColumnStore:
             log.warning("column_block_dropped", block=name, why=why)
         for schema in self.schemas:
             self.tables[schema.table].adopt(self.found.kept.get(schema.table, ()))
+        self._looked.set()
 
     def begin(self, writer: Writer) -> None:
         """Begin tables for the process `writer`. A directory that cannot be made turns every table off, which each says
@@ -84,6 +86,7 @@ class ColumnStore:
         try:
             self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._left = list(paths(self.directory))
+            self._looked.clear()
         except OSError as error:
             log.error("columns_unreadable", directory=str(self.directory), why=str(error))
         for schema in self.schemas:
@@ -99,6 +102,7 @@ class ColumnStore:
     async def forget(self, text: str) -> int:
         """Let go of every row block in which `text` is the value of a row; the other rows of it go as well. Returns how
         many went. What is appended meanwhile may name it again."""
+        await self._looked.wait()  # before that, blocks of earlier processes are not among those of the tables
         kept = [block.path for table in self.tables.values() for block in table.kept]
         named = await asyncio.to_thread(_with_text, kept, text)
         gone = sum(table.forget(text, named) for table in self.tables.values())
@@ -161,7 +165,7 @@ def look_through(left: Sequence[Path], schemas: Sequence[Schema], boot: str, now
                 raise Corrupt(f"has columns of table {header.schema.table} that this program does not have")
             if not block.rows:
                 raise NotReady("has no rows")
-        except NotReady:
+        except (NotReady, FileNotFoundError):  # a look of the run before may still be under way
             path.unlink(missing_ok=True)
         except (Corrupt, OSError) as error:
             since = f", rows since {error.base_ms} (Unix ms) are lost" if isinstance(error, NewerLayout) else ""

@@ -1,5 +1,6 @@
 """Tables of columns: rows come back as they were given, within the table's bounds, whatever the disk does."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -21,8 +22,9 @@ from server.columns.layout import (
     decode_header,
     encode_header,
 )
+from server.columns.missing import is_whole, note_whole
 from server.columns.reader import StoredRowBlock, paths
-from server.columns.store import ColumnStore
+from server.columns.store import ColumnStore, look_through
 from server.columns.table import RETRY_S, Kept, Table, TableLimits
 from server.errors import Corrupt
 from tests.support.session_parts import ManualClock
@@ -385,6 +387,26 @@ def test_block_is_never_made_twice(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         RowBlock(path, StoredRowBlock(path).header)
     assert stored(tmp_path) == [row(0)]
+
+
+async def test_texts_are_forgotten_in_blocks_that_nobody_has_looked_through_yet(tmp_path: Path) -> None:
+    old = ColumnStore(tmp_path, [KILLS], LIMITS, ManualClock())
+    await old.start(Writer("alpha", 1))
+    old.tables["kills"].append(row(1, "ann"))
+    old.close()
+    store = ColumnStore(tmp_path, [KILLS], LIMITS, ManualClock())
+    store.begin(Writer("alpha", 2))
+    forgotten = asyncio.create_task(store.forget("ann"))
+    await asyncio.sleep(0)
+    await store.look()
+    assert await forgotten == 1 and stored(tmp_path) == []
+    store.close()
+
+
+def test_block_that_another_look_has_dropped_is_nothing_lost(tmp_path: Path) -> None:
+    note_whole(tmp_path, "kills")
+    gone = look_through([tmp_path / "kills.1.0.0.block"], [KILLS], "", 0.0)
+    assert (gone.kept, gone.dropped) == ({}, {}) and is_whole(tmp_path, "kills")
 
 
 async def test_heir_writes_files_of_its_own_beside_those_that_it_finds(tmp_path: Path) -> None:

@@ -213,13 +213,13 @@ async def _serve(
         if node.serves.is_set():
             _say_ready(node, manager)
             await _first(stop, node.ended)
-        if stop.is_set():
-            manager.stopping()
         foreign = node.is_foreign
         heard = heard_endpoints(node) if foreign else []
         drained = drained or node.drain_progress()["state"] == "leaving"
         running.clear()
-        await upgrades.stop()
+        await upgrades.stop()  # READY=1 of one that is called off comes before STOPPING=1
+        if stop.is_set():
+            manager.stopping()
         await node.stop()
         del node, upgrades  # else the run after it begins beside all that it held
     return 0

@@ -15,6 +15,8 @@ from server.errors import CalledOff, GarrisonError
 
 ENDS_WITH_CHILD: Final = frozenset({"tini", "docker-init", "dumb-init", "catatonit", "pid1"})
 """First processes of containers, which end the container as soon as the process that they have started ends."""
+STARTED_BY_SYSTEMD: Final = "SYSTEMD_EXEC_PID"
+"""The variable in which systemd names the process that it has executed itself."""
 STOPS: Final = "this node stops"
 
 log = structlog.get_logger(__name__)
@@ -107,7 +109,15 @@ class Upgrades:
 
 
 def refused(environment: Mapping[str, str]) -> str:
-    """The reason why this process is not followed by what has started it; empty where nothing says so."""
+    """The reason why this process is not followed by what has started it; empty where nothing says so.
+
+    systemd follows MAINPID to a process that is not its child, and takes it for none of its own from then on: at a stop
+    it does not wait for it, but kills it at once. Without MAINPID it ends the service with this process."""
+    if environment.get(STARTED_BY_SYSTEMD) == str(os.getpid()):
+        return (
+            "systemd has started this very process, and would not stop another one in order: let its unit start "
+            "`garrison node --supervised`, or drain the node and start it again"
+        )
     if environment.get("NOTIFY_SOCKET"):
         return ""
     if os.getpid() == 1:

@@ -117,3 +117,5 @@ def test_a_node_that_nobody_would_follow_is_not_upgraded(monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "getpid", lambda: 1)
     assert "first process of its container" in refused({})
     assert refused({"NOTIFY_SOCKET": "@x"}) == ""  # a supervisor is there after all
+    assert refused({"NOTIFY_SOCKET": "@x", "SYSTEMD_EXEC_PID": "2"}) == ""  # which systemd has started
+    assert "systemd" in refused({"NOTIFY_SOCKET": "/run/systemd/notify", "SYSTEMD_EXEC_PID": "1"})

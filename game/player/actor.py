@@ -111,7 +111,7 @@ class Player(HostPart):
         `occupied`."""
         self._must_be_welcome(login.issued_ms)
         if login.session != caller.session:  # an earlier version tells nothing
-            login = replace(login, session=caller.session, stint=EARLIER)
+            login = replace(login, session=caller.session, number=EARLIER)
         first = not self.here
         taken = self.devices.take(login, self.now())
         if first:

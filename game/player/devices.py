@@ -6,9 +6,9 @@
 A login is let in before its client is welcomed, and the session may never begin (the answer is lost, the client is
 gone). So others go for it only when it has said that it began, by another login or by its first heartbeat.
 
-What is over stays over: its name is remembered for a while with its last stint, so that a call of it that was held up
-adds nobody. A session that lives on all the same (its end was said by a copy on another node) tells a login of a higher
-stint and is here again; one that gave way to another login is not, whatever it says.
+What is over stays over: its name is remembered for a while with its last login number, so that a call of it that was
+held up adds nobody. A session that lives on all the same (its end was said by a copy on another node) tells a login of
+a higher number and is here again; one that gave way to another login is not, whatever it says.
 """
 
 from collections.abc import Iterable
@@ -27,13 +27,13 @@ ASKED_S: Final = 15.0
 QUIET_LOOKS: Final = 2
 """Looks, a minute apart, without any heartbeat after which a session counts as lost."""
 NEVER: Final = 2**53
-"""In place of the last stint of a session that gave way to another one."""
+"""In place of the last number of a session that gave way to another one."""
 EARLIER: Final = NEVER - 1
-"""In place of the stint of a session at a node of an earlier version, which may come back as it was."""
+"""In place of the number of a session at a node of an earlier version, which may come back as it was."""
 
 
 class CarriedDevices(msgspec.Struct, array_like=True, frozen=True):
-    """Devices on their way to another node: logins as of now, and sessions that are over with their last stints."""
+    """Devices on their way to another node: logins as of now, and sessions that are over with their last numbers."""
 
     here: tuple[Login, ...] = ()
     asked: tuple[Login, ...] = ()
@@ -68,21 +68,21 @@ class Devices:
     def take(self, login: Login, now: float) -> Taken:
         """Take in a login. Raises `Rejected`: `replaced` or `occupied`, and then nothing has changed."""
         name = login.session
-        if login.stint <= self.over.get(name, -1):
+        if login.number <= self.over.get(name, -1):
             raise Rejected(REPLACED, "this session is over")
         known = self.here.get(name)
         if known is not None:
-            if login.stint > known.login.stint:
+            if login.number > known.login.number:
                 known.login = login
             return KNOWN
         device, since = self.asked.get(name), now - login.age_ms / 1000
-        if device is None or login.stint < device.login.stint:
+        if device is None or login.number < device.login.number:
             device = Device(login, since)
         else:
             device.login, device.since = login, min(device.since, since)
         put_in_order(device, (*self.here.values(), *self.asked.values()))
         ended = admit(self.here.values(), device).ended
-        if not ended or login.stint:
+        if not ended or login.number:
             return Taken(self._begin(device, ended))
         self._forget_asked(now)
         self.asked = {**self.asked, name: device}
@@ -124,7 +124,7 @@ class Devices:
         if device is not None:
             self._drop([device])
         elif session not in self.over:
-            self._note_over(session, known.login.stint if known is not None else 0)
+            self._note_over(session, known.login.number if known is not None else 0)
         return device
 
     def runs(self) -> set[tuple[str, int]]:
@@ -155,7 +155,7 @@ class Devices:
         """Drop devices. Where nobody is here any more, who was let in last is: nobody has to go for it."""
         for device in devices:
             self._leave(device)
-            self._note_over(device.login.session, min(device.login.stint, EARLIER - 1))
+            self._note_over(device.login.session, min(device.login.number, EARLIER - 1))
         if devices and not self.here and self.asked:
             self._begin(max(self.asked.values(), key=lambda waiting: waiting.order), ())
         return devices
@@ -164,9 +164,9 @@ class Devices:
         del self.here[device.login.session]
         device.caller = None
 
-    def _note_over(self, session: str, stint: int) -> None:
+    def _note_over(self, session: str, number: int) -> None:
         over = {other: last for other, last in self.over.items() if other != session}
-        over[session] = stint
+        over[session] = number
         if len(over) > MAX_OVER:
             del over[next(iter(over))]
         self.over = over

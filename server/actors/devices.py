@@ -42,9 +42,9 @@ class Login(msgspec.Struct, array_like=True, frozen=True):
     """A session that says that it is there; one of an earlier version says nothing, and has the defaults.
 
     `session`: its name, which no other session ever has. `kind`: of its device, by its token or its client's word;
-    empty where neither says. `node` and `incarnation`: the run that has the session. `stint`: 0 before its client is
+    empty where neither says. `node` and `incarnation`: the run that has the session. `number`: 0 before its client is
     welcomed, then rising each time that the session tells its login again or changes its node: of two logins of a
-    session the one with the higher stint is newer. `client`: its client's own word for itself. `issued_ms`: when its
+    session the one with the higher number is newer. `client`: its client's own word for itself. `issued_ms`: when its
     token was made (0: not told). `policy`: the login policy in force at its node. `age_ms`: time since the hello that
     began the session, when this was said. `mark`: a digest of its resume token; `instead_of`: the mark of the session
     that its client had before, whose token it has shown, and could not resume."""
@@ -53,7 +53,7 @@ class Login(msgspec.Struct, array_like=True, frozen=True):
     kind: str = ""
     node: str = ""
     incarnation: int = 0
-    stint: int = 0
+    number: int = 0
     client: str = ""
     issued_ms: int = 0
     policy: str = NEWEST_WINS
@@ -79,7 +79,7 @@ class Device:
         self.beats = self.beats_seen = self.quiet = 0
 
     def __repr__(self) -> str:
-        return f"<{self.login.session} of {self.login.node}#{self.login.incarnation}, stint {self.login.stint}>"
+        return f"<{self.login.session} of {self.login.node}#{self.login.incarnation}, number {self.login.number}>"
 
     @property
     def order(self) -> tuple[float, str]:

@@ -16,7 +16,7 @@ class SessionActor(Protocol):
     `caller.session` says which session it is about."""
 
     def connected(self, caller: Caller, login: Login) -> Any:
-        """Take the session. Called before the client is welcomed (`login.stint` is 0), and again where the actor may
+        """Take the session. Called before the client is welcomed (`login.number` is 0), and again where the actor may
         not know it (it has moved, or was loaded anew, or said `UNKNOWN_SESSION`). `Rejected`, `NotFound` or `BadInput`
         refuses the player for good, and ends a session that was there. True: call once more when the session has
         begun, since others end for it then (`server.actors.devices.admit`). Give `login` the default `UNTOLD` where

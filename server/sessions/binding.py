@@ -107,7 +107,7 @@ class SessionActors:
             result.add_done_callback(partial(self._told, session))
 
     def _introduce(self, session: Session) -> Any:
-        session.stint += 1
+        session.login_number += 1
         session.changed()
         return self.connect(session)
 

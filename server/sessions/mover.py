@@ -244,7 +244,7 @@ class Mover:
             session.resume, caller.session, caller.subject, role, session.format, session.stays, session.moves,
             session.since_ms, session.beats, outbox.acked, frames, transfer.topics,
             outbox.sent if session.connection is None else None, session.client, transfer.pulled,
-            session.device, session.stint, session.issued_ms, session.age_ms, session.instead_of,
+            session.device, session.login_number, session.issued_ms, session.age_ms, session.instead_of,
         )  # fmt: skip
 
     def _going(self, url: str) -> Going:

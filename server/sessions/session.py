@@ -55,8 +55,8 @@ class Session(SessionOutput):
 
     __slots__ = (
         "_link", "actor", "began", "client", "country", "detached_at", "device", "earlier_traffic", "in_line",
-        "instead_of", "issued_ms", "latest", "moves", "order", "people", "phase", "remote", "resume", "since_ms",
-        "stays", "stint", "token_mark", "token_until_ms", "topics", "unanswered",
+        "instead_of", "issued_ms", "latest", "login_number", "moves", "order", "people", "phase", "remote", "resume",
+        "since_ms", "stays", "token_mark", "token_until_ms", "topics", "unanswered",
     )  # fmt: skip
 
     def __init__(self, kit: "SessionKit", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -77,7 +77,7 @@ class Session(SessionOutput):
         self.actor: ActorId | None = None
         self.activation: LocalActor | None = None
         self.moves = 0  # number of shipments so far
-        self.stint = self.issued_ms = 0
+        self.login_number = self.issued_ms = 0
         """How often its login was told again, or changed its node; and when its token was made."""
         self.token_until_ms = math.inf
         """Wall time until which its connection may go on with the token that its client said hello with, or renewed."""
@@ -371,7 +371,7 @@ class Session(SessionOutput):
     def login(self, node: str, incarnation: int, policy: str) -> Login:
         """Its login, as it is told to its actor now."""
         return Login(
-            self.caller.session, self.device, node, incarnation, self.stint, self.client, self.issued_ms, policy,
+            self.caller.session, self.device, node, incarnation, self.login_number, self.client, self.issued_ms, policy,
             self.age_ms, mark_of(self.resume), self.instead_of,
         )  # fmt: skip
 
@@ -385,7 +385,7 @@ class Session(SessionOutput):
         self.enter("arrived")
         self.since_ms, self.beats, self.moves, self.outbox = packed.since_ms, packed.beats, packed.moves, outbox
         self.client, self.device, self.instead_of = packed.client, packed.device, packed.instead_of
-        self.issued_ms, self.stint = packed.issued_ms, packed.stint + 1
+        self.issued_ms, self.login_number = packed.issued_ms, packed.login_number + 1
         self.began -= packed.age_ms / 1000
 
     def close(self, code: int, reason: str) -> None:

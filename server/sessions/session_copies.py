@@ -83,7 +83,7 @@ class SessionCopies:
             phase=session.phase,  # type: ignore[arg-type]
             order=session.order,
             moves=session.moves,
-            stint=session.stint,
+            login_number=session.login_number,
             since_ms=session.since_ms,
             began=session.began,
             detached_at=session.detached_at,
@@ -138,7 +138,7 @@ class SessionCopies:
         session.actor = self._actors.actor_of(copy.role, copy.subject)
         for phase in ("attached", "detached") if copy.phase == "detached" else (copy.phase,):
             session.enter(phase)
-        session.order, session.moves, session.stint = copy.order, copy.moves, copy.stint
+        session.order, session.moves, session.login_number = copy.order, copy.moves, copy.login_number
         session.since_ms, session.began, session.detached_at = copy.since_ms, copy.began, copy.detached_at
         session.issued_ms = copy.issued_ms
         session.token_until_ms = math.inf if copy.token_until_ms is None else copy.token_until_ms

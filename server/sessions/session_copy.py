@@ -123,7 +123,7 @@ class SessionCopy(msgspec.Struct, array_like=True, frozen=True):
     phase: CopiedPhase
     order: Count
     moves: Count
-    stint: Count
+    login_number: Count
     since_ms: Int64
     began: Moment
     detached_at: Moment

@@ -70,7 +70,7 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     client: Annotated[str, Meta(max_length=64)] = ""
     pulled: bool = False
     device: Annotated[str, Meta(max_length=32)] = ""
-    stint: Count = 0
+    login_number: Count = 0
     issued_ms: Count = 0
     age_ms: Count = 0
     instead_of: Annotated[str, Meta(max_length=32)] = ""

@@ -35,7 +35,7 @@ class _Play:
         await self._beats("first", "the second one has not begun")
         await self._beats("second", "it was let in")
         await self._is_refused("first", "a later one has begun", "beat", None)
-        await self._is_refused("first", "it gave way", "connected", _login("first", stint=1))
+        await self._is_refused("first", "it gave way", "connected", _login("first", number=1))
         await self._stays_where_it_is()
         await self._own_client()
         return self.wrong
@@ -44,21 +44,21 @@ class _Play:
         """The second session goes to another node; what it said before comes after that, also to an activation that
         knows nothing."""
         for _ in range(2):
-            await self._says("second", _login("second", node="n2", stint=4))
-            await self._says("second", _login("second", node="n1", stint=3))
+            await self._says("second", _login("second", node="n2", number=4))
+            await self._says("second", _login("second", node="n1", number=3))
             if (found := self._known().get("second")) != ("n2", 4):
-                self.wrong.append(f"second is at n2 with stint 4, and its player says {found}")
+                self.wrong.append(f"second is at n2 with number 4, and its player says {found}")
             home = next(node for node in self.world.nodes.values() if node.node.system.find(PLAYER) is not None)
             self.world.crash_process(home.name)
             self.world.launch(home.name)
             await self.world.started(3, 15.0)
-            await insist(self.world, PLAYER, "connected", _caller("second"), _login("second", node="n2", stint=4))
+            await insist(self.world, PLAYER, "connected", _caller("second"), _login("second", node="n2", number=4))
 
     async def _own_client(self) -> None:
         """The client of the second session could not resume it, and comes with another one. The first wins now."""
-        await self._says("third", _login("third", policy="first_wins", stint=1), refused=True)
-        await self._says("second", _login("second", node="n2", stint=5, mark="two"))
-        await self._says("third", _login("third", policy="first_wins", stint=1, instead_of="two"))
+        await self._says("third", _login("third", policy="first_wins", number=1), refused=True)
+        await self._says("second", _login("second", node="n2", number=5, mark="two"))
+        await self._says("third", _login("third", policy="first_wins", number=1, instead_of="two"))
         await self._beats("third", "it stands in for the second one")
 
     # ---- what sessions say ----
@@ -70,7 +70,7 @@ class _Play:
     async def _says(self, session: str, login: Login, refused: bool = False) -> None:
         answer = await self._ask(session, "connected", login)
         if isinstance(answer, GarrisonError) != refused:
-            self.wrong.append(f"{session} logs in with stint {login.stint}: {answer!r}")
+            self.wrong.append(f"{session} logs in with number {login.number}: {answer!r}")
 
     async def _beats(self, session: str, why: str) -> None:
         answer = await self._ask(session, "beat", None)
@@ -83,11 +83,11 @@ class _Play:
             self.wrong.append(f"{method} of {session} is taken, though {why}")
 
     def _known(self) -> dict[str, tuple[str, int]]:
-        """Node and stint of each device that the player knows."""
+        """Node and login number of each device that the player knows."""
         found = [node.node.system.find(PLAYER) for node in self.world.nodes.values()]
         actors: list[Any] = [activation.actor for activation in found if activation is not None]
         return {
-            name: (device.login.node, device.login.stint) for actor in actors for name, device in actor.here.items()
+            name: (device.login.node, device.login.number) for actor in actors for name, device in actor.here.items()
         }
 
 

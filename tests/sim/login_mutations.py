@@ -31,7 +31,7 @@ MUTANTS: Final = (
         "others go for a login before its session has begun",
         9,
         "late logins",
-        ((f"{DEVICES}.take", "if not ended or login.stint:", "if True:"),),
+        ((f"{DEVICES}.take", "if not ended or login.number:", "if True:"),),
     ),
     Mutant(
         "a session's first heartbeat does not say that it has begun",
@@ -73,13 +73,13 @@ MUTANTS: Final = (
         "an older login of a session moves its device back",
         9,
         "late logins",
-        ((f"{DEVICES}.take", "if login.stint > known.login.stint:", "if True:"),),
+        ((f"{DEVICES}.take", "if login.number > known.login.number:", "if True:"),),
     ),
     Mutant(
         "a call of a session that is over brings it back",
         9,
         "late logins",
-        ((f"{DEVICES}.take", "if login.stint <= self.over.get(name, -1):", "if False:"),),
+        ((f"{DEVICES}.take", "if login.number <= self.over.get(name, -1):", "if False:"),),
     ),
     Mutant(
         "a session whose login is refused goes on",
@@ -103,6 +103,6 @@ MUTANTS: Final = (
         "an arriving session tells its login as no newer one",
         9,
         "overtaken",
-        (("server.sessions.session:Session.arrive", "packed.stint + 1", "packed.stint"),),
+        (("server.sessions.session:Session.arrive", "packed.login_number + 1", "packed.login_number"),),
     ),
 )

@@ -30,8 +30,8 @@ def names(devices: Any) -> list[str]:
     return [each.login.session for each in devices]
 
 
-def login(session: str, stint: int = 0, policy: str = "newest_wins", age_ms: int = 0, **more: Any) -> Login:
-    return Login(session, node="n1", incarnation=1, stint=stint, policy=policy, age_ms=age_ms, **more)
+def login(session: str, number: int = 0, policy: str = "newest_wins", age_ms: int = 0, **more: Any) -> Login:
+    return Login(session, node="n1", incarnation=1, number=number, policy=policy, age_ms=age_ms, **more)
 
 
 def refused(devices: Devices, said: Login, now: float = 0.0) -> str:
@@ -153,7 +153,7 @@ def test_a_session_that_is_over_stays_so_unless_it_says_something_newer() -> Non
     assert len(devices.over) == MAX_OVER
 
 
-def test_a_newer_stint_moves_a_device_and_an_older_one_does_not() -> None:
+def test_a_newer_login_moves_a_device_and_an_older_one_does_not() -> None:
     devices = Devices()
     devices.take(login("a", 1), 1.0)
     devices.take(replace(login("a", 3), node="n2"), 2.0)

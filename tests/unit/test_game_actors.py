@@ -151,7 +151,7 @@ async def test_a_session_that_is_over_beats_no_more_though_it_was_the_last_that_
             if ended_by == "disconnected":
                 activation.call("disconnected", (first, "closed"))
             else:
-                activation.call("connected", (later, Login("later", node="n1", incarnation=1, stint=1)))
+                activation.call("connected", (later, Login("later", node="n1", incarnation=1, number=1)))
             with pytest.raises(Rejected) as caught:
                 activation.call("beat", (first, None))
             assert caught.value.code == UNKNOWN_SESSION

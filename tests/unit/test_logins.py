@@ -22,7 +22,7 @@ def test_a_login_of_a_later_version_is_read_and_one_of_an_earlier_is_told_with_d
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(["s1"]), type=Login) == Login("s1")
 
 
-def test_each_login_that_is_told_again_has_a_higher_stint() -> None:
+def test_each_login_that_is_told_again_has_a_higher_number() -> None:
     parts = Parts(login_policy="allow:2")
     session, bindings = parts.session(), parts.bindings()
     session.device, session.client, session.issued_ms = "console", "game 1.0", 5
@@ -35,7 +35,7 @@ def test_each_login_that_is_told_again_has_a_higher_stint() -> None:
     assert first == Login(
         name, "console", ME.node, ME.incarnation, 0, "game 1.0", 5, "allow:2", 0, mark_of(session.resume)
     )
-    assert resumed == replace(first, stint=1, age_ms=2_000) and bound == replace(first, stint=2, age_ms=2_000)
+    assert resumed == replace(first, number=1, age_ms=2_000) and bound == replace(first, number=2, age_ms=2_000)
 
 
 async def test_an_actor_at_a_node_of_an_earlier_version_is_asked_in_its_words() -> None:

@@ -36,7 +36,7 @@ from server.sessions.session_copy import (
 
 FULL = SessionCopy(
     resume="0123456789abcdef", session="node-1-7-42", subject="anna", role="player", format="msgpack", stays=True,
-    phase="attached", order=42, moves=1, stint=2, since_ms=1_700_000_000_000, began=1234.5, detached_at=1230.25,
+    phase="attached", order=42, moves=1, login_number=2, since_ms=1_700_000_000_000, began=1234.5, detached_at=1230.25,
     issued_ms=1_699_999_999_000, token_until_ms=1_700_003_600_000.0, remote="192.0.2.7:5555",
     country="NL", traffic=(4_000, 9_000), client="sdk/1",
     device="phone", instead_of="earlier", beats=17, beat_due=True, starved=True,

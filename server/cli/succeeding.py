@@ -20,7 +20,7 @@ from server.node import Node
 from server.runtime.service_manager import ServiceManager
 from server.settings import Settings
 from server.succession.account import account_of
-from server.succession.channel import SocketChannel
+from server.succession.channel import MAX_ANSWER_BYTES, SocketChannel
 from server.succession.fits import Account, misfits
 from server.succession.heir import Heir, NoSuccession
 from server.succession.launch import HeirProcess, ServiceHerald, launch
@@ -67,7 +67,7 @@ def let_be_upgraded(
     def start() -> tuple[HeirProcess, SocketChannel]:
         heir = launch(environment)
         heirs[:] = [heir.pid]
-        return heir, SocketChannel(heir.channel)
+        return heir, SocketChannel(heir.channel, MAX_ANSWER_BYTES, most_descriptors=0)
 
     def end() -> NoReturn:
         for heir in heirs:

@@ -59,13 +59,41 @@ class StoredRowBlock:
             for column, at in zip(self.header.schema.columns, self.shape.columns, strict=True)
         }
         self.rows = self.texts = 0
+        self._text_columns = [column.name for column in self.header.schema.columns if column.type == "text"]
+        self._text_bytes = 0
         self._span = (0, (0, 0))
         """Rows, and the times of the earliest and the latest of them, as far as they were looked at."""
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the rows that have been published since. Raises `Corrupt` where the word says nonsense."""
-        self.rows, self.texts = counts_of(int(self._word[0]), self.header)
+        """Look at the rows that have been published since. Raises `Corrupt` where the word says nonsense, or an engine
+        could not read their texts: it would read past the end of them, or take the damage for the question's fault."""
+        rows, texts = counts_of(int(self._word[0]), self.header)
+        if rows < self.rows or texts < self.texts:
+            raise Corrupt("has fewer rows than it had")
+        if texts > self.texts:
+            self._check_texts(texts)
+        for name in self._text_columns if rows > self.rows else ():
+            at = self._places[name][1] + 2 * self.rows
+            if int(np.frombuffer(self._map, np.uint16, rows - self.rows, at).max()) >= texts:
+                raise Corrupt(f"column {name} names texts that are not there")
+        self.rows, self.texts = rows, texts
+
+    def _check_texts(self, texts: int) -> None:
+        """Look at the texts from the first new one to before `texts`."""
+        offsets = np.frombuffer(self._map, np.int32, texts - self.texts + 1, self.shape.offsets + 4 * self.texts)
+        end = int(offsets[-1])
+        if offsets[0] != self._text_bytes or end > self.header.heap or (np.diff(offsets) < 0).any():
+            raise Corrupt("the offsets of its texts are damaged")
+        data = self._map[self.shape.heap + self._text_bytes : self.shape.heap + end]
+        starts = offsets[offsets < end] - self._text_bytes
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            raise Corrupt("its texts are damaged") from None
+        if (np.frombuffer(data, np.uint8)[starts] & 0xC0 == 0x80).any():
+            raise Corrupt("the offsets of its texts are damaged")
+        self._text_bytes = end
 
     def values(self, name: str) -> "NDArray[Any]":
         """The values of a column: numbers, numbers of texts, or milliseconds after the base. Raises `KeyError`."""
@@ -140,8 +168,14 @@ def block_name(header: Header) -> str:
 
 
 def paths(directory: Path) -> Iterable[Path]:
-    """The files of blocks in `directory`, in no order; none where it does not exist."""
+    """The files of blocks in `directory`, in no order; none where it does not exist. What has the name of one and is no
+    file, a link or a pipe for example, is none: to open it may take for ever, or count rows of another node."""
     try:
-        return [path for path in directory.iterdir() if path.name.endswith(SUFFIX)]
+        with os.scandir(directory) as found:
+            return [
+                Path(entry.path)
+                for entry in found
+                if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False)
+            ]
     except FileNotFoundError:
         return []

@@ -23,6 +23,9 @@ from server.succession.ports import Received
 HEAD: Final = struct.Struct("<II")
 """Bytes of the message, and descriptors that came with it."""
 MAX_MESSAGE_BYTES: Final = 1 << 30
+MAX_ANSWER_BYTES: Final = 1 << 24
+"""Bytes of a message of the heir: an account of its kinds, or places in a message of `MOST_PARCELS` sessions. The
+predecessor serves players meanwhile, and nobody knows yet what the new program is."""
 MAX_DESCRIPTORS: Final = 200
 """In one message: the kernel takes 253 at a time."""
 READ_BYTES: Final = 1 << 20
@@ -31,10 +34,13 @@ _GONE: Final = "the other process is gone"
 
 
 class SocketChannel:
-    """See the module's head. It owns `sock`, one end of a pair of stream sockets."""
+    """See the module's head. It owns `sock`, one end of a pair of stream sockets. `most_bytes` and
+    `most_descriptors`: of a message that comes."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(
+        self, sock: socket.socket, most_bytes: int = MAX_MESSAGE_BYTES, most_descriptors: int = MAX_DESCRIPTORS
+    ) -> None:
+        self._sock, self._most_bytes, self._most_descriptors = sock, most_bytes, most_descriptors
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
@@ -82,6 +88,9 @@ class SocketChannel:
 
     def close(self) -> None:
         self._sock.close()
+        self._drop_descriptors()
+
+    def _drop_descriptors(self) -> None:
         while self._descriptors:
             os.close(self._descriptors.popleft())
 
@@ -113,6 +122,9 @@ class SocketChannel:
                 found = array.array("i")
                 found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
                 self._descriptors.extend(found)
+        if len(self._descriptors) > 2 * self._most_descriptors:  # a message and the next one may be read at once
+            self._drop_descriptors()
+            raise Unavailable("the other process sends descriptors that belong to no message")
         if flags & socket.MSG_CTRUNC:
             raise Unavailable("descriptors were lost on the way: this process may not open so many")
         if not data:
@@ -126,7 +138,7 @@ class SocketChannel:
         if len(buffer) < HEAD.size:
             return None
         size, count = HEAD.unpack_from(buffer)
-        if size > MAX_MESSAGE_BYTES or count > MAX_DESCRIPTORS:
+        if size > self._most_bytes or count > self._most_descriptors:
             raise BadInput(f"a message of {size} bytes with {count} descriptors is none of a succession")
         end = HEAD.size + size
         if len(buffer) < end:

@@ -336,6 +336,17 @@ def test_flipped_byte_is_found(tmp_path: Path, place: str) -> None:
         StoredRowBlock(path).verify()
 
 
+def test_what_has_the_name_of_a_block_and_is_no_file_is_none(tmp_path: Path) -> None:
+    kills = table(tmp_path)
+    kills.append(row(0))
+    kills.close()
+    [path] = paths(tmp_path)
+    (tmp_path / f"kills.9.0.0{path.suffix}").mkdir()
+    (tmp_path / f"kills.9.0.1{path.suffix}").symlink_to(path)
+    os.mkfifo(tmp_path / f"kills.9.0.2{path.suffix}")
+    assert paths(tmp_path) == [path]
+
+
 def test_bytes_behind_the_published_rows_are_nobodys_business(tmp_path: Path) -> None:
     kills = table(tmp_path)
     kills.append(row(0))

@@ -400,15 +400,27 @@ def test_engine_reaches_nothing(tmp_path: Path) -> None:
             connection.execute(sql)
 
 
-def test_damaged_block_is_named_and_the_rest_answers(tmp_path: Path) -> None:
-    directory = fill(tmp_path / "n", EVENTS, [event(random.Random(1), number) for number in range(100)])
-    (directory / "events.9.0.0.block").write_bytes(b"GARRCOLS" + b"\1" * 8_192)
+@pytest.mark.parametrize("place", ["header", "numbers of texts", "offsets", "order of offsets", "texts"])
+def test_damaged_block_is_named_and_the_rest_answers(tmp_path: Path, place: str) -> None:
+    rows = [event(random.Random(1), number) for number in range(100)]
+    directory = fill(tmp_path / "n", EVENTS, rows)
+    [path] = directory.iterdir()
+    shape, data = leaf.StoredRowBlock(path).shape, bytearray(path.read_bytes())
+    at, bad = {
+        "header": (8, b"\1" * 8_192),
+        "numbers of texts": (shape.columns[1] + 20, b"\xff\xff"),
+        "offsets": (shape.offsets + 4, b"\xff\xff\xff\x7f" * 100),
+        "order of offsets": (shape.offsets + 12, b"\0\0\0\0"),
+        "texts": (shape.heap + 2, b"\xff"),
+    }[place]
+    data[at : at + len(bad)] = bad
+    (directory / "events.9.0.0.block").write_bytes(data)
     answerer = Answerer(directory)
     answerer.do("tables", [encode(list(TABLES.values())), encode([])])
-    question = answerer.do("plan", ["SELECT count(*) FROM events", NOW])
+    question = answerer.do("plan", ["SELECT count(*) FROM events WHERE map_name || 'x' > kind", NOW])
     part = answerer.do("scan", [question, 0, 0, 5.0])
     document = msgspec.json.decode(answerer.do("finish", [question, [part], 3, ["n2", "n1"]]))
-    assert document["rows"] == [[100]] and document["columns"] == ["COUNT(*)"]
+    assert document["rows"] == [[sum(row[1] + "x" > row[2] for row in rows)]] and document["columns"] == ["COUNT(*)"]
     coverage = document["coverage"]
     assert (coverage["nodes"], coverage["answered"], coverage["missing"]) == (3, 1, ["n1", "n2"])
     assert "events.9.0.0.block" in coverage["troubles"][0]

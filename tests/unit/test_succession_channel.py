@@ -94,6 +94,24 @@ async def test_bytes_that_are_no_message_are_refused(
         await pair[0].receive()
 
 
+async def test_what_an_heir_has_not_to_say_is_not_taken() -> None:
+    ours, theirs = socket.socketpair()
+    channel = SocketChannel(ours, 100, most_descriptors=0)
+    free = os.dup(0)
+    os.close(free)
+    socket.send_fds(theirs, [HEAD.pack(101, 0)[:1]], [0, 1, 2])
+    with pytest.raises(Unavailable, match="no message"):
+        await channel.receive()
+    again = os.dup(0)
+    os.close(again)
+    assert again == free, "what came is closed"
+    theirs.sendall(HEAD.pack(101, 0))
+    with pytest.raises(BadInput, match="bytes"):
+        await channel.receive()
+    channel.close()
+    theirs.close()
+
+
 async def test_an_exchange_blocks_and_has_a_limit(pair: tuple[SocketChannel, socket.socket]) -> None:
     channel, other = pair
     big = os.urandom(10_000_000)

@@ -392,8 +392,8 @@ class Node:
         self.me = msgspec.structs.replace(self.me, state=self._state, load=load, lag_ms=lag_ms, terms=terms)
         await self.drivers.membership.update(self.me)
 
-    async def _count_turns(self) -> None:
-        self.metrics.count_turns(await self.system.catalog.turns())
+    def _count_turns(self) -> None:
+        self.metrics.count_turns(self.system.catalog.turns)
 
     def _members_changed(self) -> None:
         """Gossip says something new: hand it on in the fixed order."""

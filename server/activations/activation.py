@@ -56,7 +56,7 @@ class Activation(Turns):
 
     __slots__ = (
         "_is_shown", "_looks_new", "_reminding", "_shown", "_timers", "_until_stored", "all_told", "facts",
-        "had_timers", "phase", "pins", "retiring", "tells_facts", "turn_count_at_last_sweep",
+        "had_timers", "phase", "pins", "retiring", "tells_facts",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +67,6 @@ class Activation(Turns):
         self.actor.context = self
         self.pins = 0
         """Sessions that are bound to it: it is not idle while there are any."""
-        self.turn_count_at_last_sweep = -1
         self.retiring = False
         """True once the actor has asked to end when idle."""
         self.had_timers = False

@@ -47,6 +47,9 @@ class Asking(Protocol):
 class ActivationNode(Protocol):
     """The node of an activation, as far as the activation is concerned."""
 
+    turn_number: int
+    """Turns so far of all activations here, and looks for those that are unused: each takes the next number."""
+
     @property
     def me(self) -> NodeAddress: ...
 

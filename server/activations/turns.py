@@ -72,8 +72,8 @@ class _EachTurn:
     thousands of activations, none in the processor's cache, a turn waits for fewer of its lines."""
 
     __slots__ = (
-        "_held", "_mailbox", "_methods", "actor", "boundary", "busy", "chain", "deadline", "dropped", "durable",
-        "outputs", "paused", "turn_count",
+        "_held", "_mailbox", "_methods", "_node", "actor", "boundary", "busy", "chain", "deadline", "dropped",
+        "durable", "last_turn", "outputs", "paused",
     )  # fmt: skip
 
 
@@ -82,7 +82,6 @@ class Turns(_EachTurn):
 
     __slots__ = (
         "_log",
-        "_node",
         "_turn",
         "_why",
         "dirty",
@@ -118,7 +117,8 @@ class Turns(_EachTurn):
         self.chain: Chain = ()
         self.deadline = 0.0
         self.outputs: list[Output] = []
-        self.turn_count = 0
+        self.last_turn = node.turn_number
+        """The number of its newest turn among all of the node, or of the node's newest one at its birth."""
         self._methods: Mapping[str, Method] = node.methods(cls)
         self._mailbox: deque[QueuedCall] | None = None
         self._held: deque[HeldAnswer] | None = None
@@ -145,7 +145,8 @@ class Turns(_EachTurn):
         if self.busy or self._mailbox or self.paused:
             return self._enqueue(method, args, chain, deadline)
         self.busy = True
-        self.turn_count += 1
+        node = self._node
+        self.last_turn = node.turn_number = node.turn_number + 1
         self.chain = chain
         self.deadline = deadline
         actor, function, count = self.actor, method.function, len(args)

@@ -85,8 +85,9 @@ class Catalog:
         self.closed: GarrisonError | None = None
         """Set once this node may not activate anything any more."""
         self._idle_ticks = 0
-        self._past_turns = 0
-        """Turns of activations that have ended."""
+        self._sweeps = 0
+        self._last_sweep = -1
+        """The turn number that the sweep before this one took."""
 
     # ---- birth ----
 
@@ -302,7 +303,6 @@ class Catalog:
         del self.live[activation.id]
         del self.live_by_kind[activation.kind][activation.id]
         self.listings.remove(activation.kind, activation.id)
-        self._past_turns += activation.turn_count
         if self.watcher is not None:
             self.watcher.gone(activation)
 
@@ -428,15 +428,17 @@ class Catalog:
     async def _unused(self, sweep: bool) -> list[Activation]:
         """Activations that asked to end and are idle; with `sweep` also those that ran no turn since the last one."""
         unused = []
+        before = self._last_sweep
+        if sweep:
+            self._last_sweep = self._node.turn_number = self._node.turn_number + 1
+            self._sweeps += 1
         async for some in self._slices():
             for it in some:
                 if it.retiring:
                     if it.idle and not (it.telling or self._watched(it)):
                         unused.append(it)
-                elif sweep and it.turn_count == it.turn_count_at_last_sweep and self._may_end(it):
+                elif sweep and it.last_turn < before and self._may_end(it):
                     unused.append(it)
-                if sweep:
-                    it.turn_count_at_last_sweep = it.turn_count
         return unused
 
     async def _slices(self) -> AsyncIterator[list[Activation]]:
@@ -448,12 +450,10 @@ class Catalog:
                 await asyncio.sleep(0)
             yield live[start : start + AT_ONCE]
 
-    async def turns(self) -> int:
+    @property
+    def turns(self) -> int:
         """Turns of all activations so far, those that ended included."""
-        total = 0
-        async for some in self._slices():
-            total += sum(it.turn_count for it in some if not it.dropped)
-        return self._past_turns + total
+        return self._node.turn_number - self._sweeps
 
     def _may_end(self, activation: Activation) -> bool:
         busy = activation.retiring or activation.timers or activation.telling or self._watched(activation)

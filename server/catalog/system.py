@@ -60,6 +60,7 @@ class ActorSystem:
 
     def __init__(self, services: Services, storage: StorageParts) -> None:
         self.services = services
+        self.turn_number = 0
         self.app, self.settings, self.clock, self.rng = services.app, services.settings, services.clock, services.rng
         self.metrics, self.supervisor, self.transport = services.metrics, services.supervisor, services.transport
         self.store, self.logs, self.claimer = services.store, services.logs, storage.claimer

@@ -208,8 +208,8 @@ class Metrics:
         self._turns_before = self.turns_total
 
     def count_turns(self, turns: int) -> None:
-        """Note the turns of this process so far; some may have ended while they were counted."""
-        self.turns_total = max(self._turns_before + turns, self.turns_total)
+        """Note the turns of this process so far."""
+        self.turns_total = self._turns_before + turns
 
     def transport_closed(self, reason: str) -> None:
         """Count one closed node-to-node link; `reason` comes from a fixed list."""

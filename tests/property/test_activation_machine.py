@@ -176,7 +176,7 @@ def _acknowledges_what_it_undoes(system: TestSystem, patch: pytest.MonkeyPatch) 
 
     def lie(actor: Any, n: int, real: Callable[..., int] = add.function) -> int:
         total = real(actor, n)
-        if actor.context.turn_count % 3 == 0:
+        if system.turn_number % 3 == 0:
             actor.state = actor.context.boundary
         return total
 

@@ -69,6 +69,23 @@ async def test_the_same_activation_twice_ends_once() -> None:
         assert [len(what) for what in releases] == [1]
 
 
+async def test_the_collector_spares_what_had_a_turn_or_was_born_since_its_last_sweep() -> None:
+    async with cluster(actors={"collect_interval_s": 10.0, "idle_timeout_s": 10.0}) as world:
+        system = world.systems["node-1"]
+        idle, used, young = (actor_id("counter", name) for name in ("idle", "used", "young"))
+        for identity in (idle, used):
+            await system.ask(identity, "add", (1,))
+        await asyncio.sleep(12)
+        await system.ask(used, "add", (1,))
+        await system.ask(young, "add", (1,))
+        assert set(system.catalog.live) == {idle, used, young}
+        await asyncio.sleep(9)
+        assert set(system.catalog.live) == {used, young}
+        await asyncio.sleep(10)
+        assert not system.catalog.live
+        assert system.catalog.turns == 4
+
+
 async def test_the_collector_survives_errors_and_collects_what_is_idle() -> None:
     async with cluster(actors={"collect_interval_s": 0.01, "idle_timeout_s": 0.02}) as world:
         system = world.systems["node-1"]

@@ -168,6 +168,7 @@ class Bench:
             group_commit=Recorder(forget=None),
         )
         self.node = SimpleNamespace(
+            turn_number=0,
             me=ME,
             settings=self.services.settings,
             clock=self.clock,

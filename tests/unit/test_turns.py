@@ -281,7 +281,7 @@ async def test_a_timer_whose_turn_is_refused_comes_again() -> None:
         activation = system.find(O)
         assert activation is not None
         await until(
-            lambda: system.metrics.turn_errors_total >= 0 and activation.timers == 1 and activation.turn_count >= 2
+            lambda: system.metrics.turn_errors_total >= 0 and activation.timers == 1 and system.turn_number >= 2
         )
         assert activation.actor.state.total == 0
         system.write_behind.refusal = None

@@ -82,6 +82,10 @@ class Scanner:
         self._engine = KeptEngine()
         self._numbers: dict[str, TextNumbers] = {}
 
+    def warm(self) -> None:
+        """Make what takes its time before somebody waits for it."""
+        self._engine.warm()
+
     def scan(
         self, plan: Plan, blocks: Sequence[StoredRowBlock], since_ms: int, until_ms: int, deadline: float
     ) -> Partial:

@@ -44,6 +44,10 @@ class Answerer:
         self._snapshots: dict[str, Schema] = {}
         self._boot_id = boot_id()
 
+    def warm(self) -> None:
+        """Make what the first question would wait for."""
+        self._scanner.warm()
+
     def do(self, operation: str, values: list[Any]) -> Any:
         """The answer. Raises typed errors, and for values that are none what Python raises."""
         if operation == "tables":
@@ -145,5 +149,7 @@ def main() -> int:
     give_way("1000")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # an engine's prints are no answer
-    serve(sys.stdin.buffer, answers, Answerer(Path(sys.argv[1])))
+    answerer = Answerer(Path(sys.argv[1]))
+    answerer.warm()
+    serve(sys.stdin.buffer, answers, answerer)
     return 0

@@ -277,6 +277,16 @@ def test_engine_in_which_a_statement_failed_is_not_used_again() -> None:
         assert other is not first and other.execute("SELECT 1").fetchall() == [(1,)]
 
 
+def test_engine_that_was_made_ahead_is_the_one_that_the_first_question_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptEngine()
+    kept.warm()
+    monkeypatch.setattr("server.questions.engine.engine", None)
+    with kept.lent() as made:
+        assert made.execute("SELECT 1").fetchall() == [(1,)]
+        with pytest.raises(duckdb.Error, match="rows"):
+            made.execute("SELECT * FROM rows")
+
+
 def test_buckets_hold_their_values() -> None:
     connection = engine()
     for value in (1e-6, 0.5, 1.0, 1.5, 7.0, 123456.0, 2.0**31, 1e15, 0.0, -3.5, -1e9):

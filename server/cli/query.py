@@ -18,6 +18,7 @@ from server.errors import BadInput
 from server.texts import escaped, escaped_lines
 
 LONGEST_S: Final = 366 * 86_400
+MOST_S: Final = 30.0
 MARGIN_S: Final = 5.0
 EXAMPLES = """
 Examples:
@@ -50,6 +51,8 @@ def query(
         else:
             _show_tables(msgspec.json.decode(body))
         return 0
+    if not 0 < timeout <= MOST_S:
+        raise BadInput(f"--timeout takes seconds, more than 0 and at most {MOST_S:.0f}")
     asked = {"sql": sql, "since_ms": _since_ms(since) if since else 0, "timeout_s": timeout}
     body = ask_admin(settings, "/api/v1/questions", url=url, token=token, body=asked, timeout_s=timeout + MARGIN_S)
     if json:
@@ -85,10 +88,10 @@ def coverage_text(coverage: dict[str, Any]) -> str:
     if coverage["reloading"]:
         parts.append(f"{coverage['reloading']} load events again, {coverage['rows_missing']:,} rows to come")
     if coverage["missing"]:
-        parts.append(f"no answer from {', '.join(coverage['missing'])}")
+        parts.append(f"no answer from {escaped(', '.join(coverage['missing']))}")
     if coverage["groups_left_out"]:
         parts.append(f"{coverage['groups_left_out']:,} groups left out")
-    return "; ".join([*parts, *coverage["troubles"]])
+    return "; ".join([*parts, *map(escaped, coverage["troubles"])])
 
 
 def _clock(ms: int) -> str:

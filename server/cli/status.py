@@ -17,6 +17,7 @@ from server.errors import BadInput, BadToken, NotFound, Unavailable
 from server.runtime.listening import dialled_host
 from server.settings import Settings, is_url
 from server.texts import escaped
+from server.wire.codec import UNDECODABLE
 
 TIMEOUT_S: Final = 5.0
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -104,14 +105,17 @@ def ask_admin(
     body: object = None,
     timeout_s: float = TIMEOUT_S,
 ) -> bytes:
-    """The answer to `GET path` on a node's admin API, or to a POST of `body` as JSON. Raises
-    `NoAnswer`, `Unavailable` where the answer is an error, `BadToken`, `BadInput` for a bad `url` and for
-    what the API does not take."""
+    """The answer to `GET path` on a node's admin API, an object in JSON, or to a POST of `body` as JSON. Raises
+    `NoAnswer`, `Unavailable` where the answer is an error or none of a node, `BadToken`, `BadInput` for a bad `url`
+    and for what the API does not take."""
     base = admin_base(settings, url)
     headers = {"authorization": f"Bearer {token or settings.admin.token or ''}"}
     data = None
     if body is not None:
-        data, headers["content-type"] = msgspec.json.encode(body), "application/json"
+        try:
+            data, headers["content-type"] = msgspec.json.encode(body), "application/json"
+        except UnicodeEncodeError:
+            raise BadInput("what is asked has bytes that are no UTF-8") from None
     try:
         request = urllib.request.Request(base + path, data=data, headers=headers)
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout_s) as answer:
@@ -125,7 +129,16 @@ def ask_admin(
     except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)
         raise NoAnswer(base, why) from None
+    if not _is_object(said):
+        raise Unavailable(f"{base} does not answer as a node does: is it another server?")
     return said
+
+
+def _is_object(said: bytes) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(said), dict)
+    except UNDECODABLE:
+        return False
 
 
 def _problem(error: urllib.error.HTTPError) -> str:

@@ -1,9 +1,12 @@
 """`garrison query`: how far it looks back, and what it says of an answer's completeness."""
 
+import socket
+import threading
 import time
 
 import pytest
 
+from server.cli.app import run
 from server.cli.query import _since_ms, coverage_text
 from server.errors import BadInput
 
@@ -31,3 +34,33 @@ def test_coverage_says_what_is_missing() -> None:
     told = coverage_text(whole | lacking)
     assert told.startswith("2 of 3 nodes") and "stand for 9,000" in told
     assert "no answer from n3" in told and "5 groups left out" in told
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "31"])
+def test_timeout_that_is_none_is_refused(timeout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", "SELECT 1", "--timeout", timeout, "--url", "http://127.0.0.1:1"]) == 2
+    assert "--timeout takes seconds" in capsys.readouterr().err
+
+
+def test_question_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", "SELECT '\udcff'", "--url", "http://127.0.0.1:1"]) == 2
+    assert "no UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("body", [b"hello", b"[]", b"7", b"{", b'{"a":"\xff"}'])
+def test_server_that_is_no_node_is_told_in_a_line(body: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            asked, _ = listening.accept()
+            with asked:
+                asked.recv(9_999)
+                asked.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert run(["status", "--url", url, "--token", "x" * 20]) == 2
+        thread.join()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"garrison: {url} does not answer as a node does: is it another server?"

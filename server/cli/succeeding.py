@@ -109,10 +109,10 @@ async def succeed(settings: Settings, lineage: Lineage) -> tuple[Node, Birth]:
         if heir.phase == "serving":  # the predecessor has given the run up
             log.exception("the run cannot go on, a new one begins")
             lineage.kill_predecessor()
-            await lineage.come_of_age()  # its ports are free then, and this process is no heir any more
+            await lineage.take_its_place()  # its ports are free then, and this process is no heir any more
             _start_anew(os.environ)
         raise
-    await lineage.come_of_age()
+    await lineage.take_its_place()
     return node, Birth(round(heir.pause_ms, 3), heir.moved, heir.going)
 
 

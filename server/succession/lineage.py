@@ -95,9 +95,10 @@ class Lineage:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.predecessor, signal.SIGKILL)
 
-    async def come_of_age(self, within_s: float = KILLED_S) -> bool:
-        """After the last word: wait until nothing of the predecessor is there any more, be killed for memory no sooner
-        than it was, and end with what had started it. False where it is not gone in time: it hangs in the kernel."""
+    async def take_its_place(self, within_s: float = KILLED_S) -> bool:
+        """Take the predecessor's place, after the last word: wait until nothing of it is there any more, be killed for
+        memory no sooner than it was, and end with what had started it. False where it is not gone in time: it hangs in
+        the kernel."""
         loop, gone = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self.predecessor, gone.set)
         with contextlib.suppress(TimeoutError):

@@ -336,7 +336,7 @@ def test_flipped_byte_is_found(tmp_path: Path, place: str) -> None:
         StoredRowBlock(path).verify()
 
 
-def test_what_has_the_name_of_a_block_and_is_no_file_is_none(tmp_path: Path) -> None:
+def test_only_a_plain_file_with_the_name_of_a_block_is_one(tmp_path: Path) -> None:
     kills = table(tmp_path)
     kills.append(row(0))
     kills.close()

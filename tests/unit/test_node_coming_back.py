@@ -69,14 +69,14 @@ async def test_an_heir_whom_the_store_refuses_starts_anew_once_its_predecessor_i
         async def run(self) -> None:
             raise Unavailable("the store has another process for this run, or it is over")
 
-    async def come_of_age() -> None:
+    async def take_its_place() -> None:
         done.append("it is gone")
 
     lineage: Any = SimpleNamespace(
         channel=None,
         take_outputs=lambda: None,
         kill_predecessor=lambda: done.append("it is killed"),
-        come_of_age=come_of_age,
+        take_its_place=take_its_place,
     )
     monkeypatch.setattr(succeeding, "build_node", lambda _settings: None)
     monkeypatch.setattr(succeeding, "SocketChannel", lambda _channel: None)

@@ -94,7 +94,7 @@ async def test_bytes_that_are_no_message_are_refused(
         await pair[0].receive()
 
 
-async def test_what_an_heir_has_not_to_say_is_not_taken() -> None:
+async def test_a_message_that_an_heir_has_not_to_say_is_not_taken() -> None:
     ours, theirs = socket.socketpair()
     channel = SocketChannel(ours, 100, most_descriptors=0)
     free = os.dup(0)

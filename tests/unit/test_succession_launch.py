@@ -31,9 +31,9 @@ lineage.channel.send(" ".join(told).encode())
 if lineage.channel.recv(10) == b"go":
     lineage.take_outputs()
     lineage.kill_predecessor()
-    gone = asyncio.run(lineage.come_of_age())
+    gone = asyncio.run(lineage.take_its_place())
     score = open("/proc/self/oom_score_adj").read().strip()
-    print("heir of age", gone, score, signal_of_parents_death(), os.getppid(), flush=True)
+    print("heir in its place", gone, score, signal_of_parents_death(), os.getppid(), flush=True)
 else:
     lineage.tell("nothing came of it")
 """
@@ -156,7 +156,7 @@ async def test_an_heir_kills_its_predecessor_after_go_and_takes_its_place_with_t
     )
     assert process.stdout is not None
     lines = (await process.stdout.read()).decode().splitlines()  # the heir has the same output, and has ended too
-    assert lines[-1] == f"heir of age True {own_oom_score()} {signal.SIGUSR1:d} {os.getpid()}"
+    assert lines[-1] == f"heir in its place True {own_oom_score()} {signal.SIGUSR1:d} {os.getpid()}"
     assert await process.wait() == -signal.SIGKILL
 
 

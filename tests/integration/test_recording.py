@@ -23,7 +23,7 @@ from server.runtime.clock import SystemClock
 from server.sessions.tokens import issue
 from server.settings import Settings, from_tree
 from tests.support.fair_share import fair_share
-from tests.support.sdk import FAST
+from tests.support.sdk import PATIENT
 from tests.support.waiting import until
 
 KEY = "a key that signs the tokens of this test's clients"
@@ -82,9 +82,9 @@ def rows(settings: Settings, table: str) -> list[dict[str, Any]]:
 async def play(url: str) -> None:
     options = Options(mode="slayer", map_name="Guardian", countdown_ms=0)
     async with (
-        garrison.connect([url], token("h", "host"), options=FAST) as client,
-        garrison.connect([url], token("ann", "player"), options=FAST) as ann,
-        garrison.connect([url], token("bob", "player"), options=FAST) as bob,
+        garrison.connect([url], token("h", "host"), options=PATIENT) as client,
+        garrison.connect([url], token("ann", "player"), options=PATIENT) as ann,
+        garrison.connect([url], token("bob", "player"), options=PATIENT) as bob,
         garrison.Host(client, "m1", options=options) as host,
     ):
         await host.create()

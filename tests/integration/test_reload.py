@@ -27,7 +27,7 @@ from server.sessions.tokens import issue
 from server.settings import Settings, from_tree
 from tests.support.databases import TestDatabase, fresh
 from tests.support.fair_share import fair_share
-from tests.support.sdk import FAST
+from tests.support.sdk import PATIENT
 from tests.support.waiting import until
 
 pytest.importorskip("duckdb")
@@ -77,8 +77,8 @@ def token(subject: str, role: str) -> str:
 
 async def play(url: str, names: list[str]) -> None:
     async with (
-        garrison.connect([url], token("h", "host"), options=FAST) as client,
-        garrison.connect([url], token("ann", "player"), options=FAST) as ann,
+        garrison.connect([url], token("h", "host"), options=PATIENT) as client,
+        garrison.connect([url], token("ann", "player"), options=PATIENT) as ann,
     ):
         for name in names:
             options = Options(mode="slayer", map_name="Guardian", countdown_ms=0)

@@ -4,6 +4,7 @@ one for all later connections. Scripts speak in wire arrays."""
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -20,6 +21,8 @@ FAST = garrison.Options(
     backoff_base_s=0.005,
     backoff_cap_s=0.02,
 )
+PATIENT = replace(FAST, connect_timeout_s=60.0, open_timeout_s=30.0, request_timeout_s=30.0, command_timeout_s=30.0)
+"""Of clients whose servers answer, however busy the machine is."""
 
 
 class Talk:

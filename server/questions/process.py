@@ -151,5 +151,8 @@ def main() -> int:
     os.dup2(2, 1)  # an engine's prints are no answer
     answerer = Answerer(Path(sys.argv[1]))
     answerer.warm()
-    serve(sys.stdin.buffer, answers, answerer)
+    try:
+        serve(sys.stdin.buffer, answers, answerer)
+    except BrokenPipeError:
+        os._exit(0)  # nobody reads: the node has ended, or gone on in another process. A return would write once more
     return 0

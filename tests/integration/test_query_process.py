@@ -9,6 +9,7 @@ import pytest
 
 from server.columns.tables import TABLES
 from server.errors import Unavailable
+from server.questions import wire
 from server.questions.child import QueryProcess, lacking, start
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason="needs the extra query")
@@ -31,10 +32,13 @@ async def test_a_process_that_was_started_before_its_node_is_the_first_and_anoth
             await running
 
 
-async def test_a_process_whose_node_never_came_ends_with_its_pipe(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [b"", wire.frame((1, "tables", [[]]))], ids=["never asked", "with an answer for it"])
+async def test_a_process_ends_in_order_where_its_node_has_ended(tmp_path: Path, asked: bytes) -> None:
     early = await start(tmp_path)
     assert early.stdin is not None
     os.kill(early.pid, 0)
+    early._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    early.stdin.write(asked)
     early.stdin.close()
     async with asyncio.timeout(30):
         assert await early.wait() == 0

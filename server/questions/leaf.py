@@ -15,16 +15,27 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import duckdb
+import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from server.columns.layout import NotReady, Schema
 from server.columns.reader import StoredRowBlock, paths
 from server.errors import Corrupt
 from server.questions.engine import KeptEngine, table
+from server.questions.histogram import TooManyCells, countable, counts
 from server.questions.partial import Coverage, Merger, Partial, key_of, newest, sketch_of
 from server.questions.plan import WEIGHT, BadQuestion, Plan, Split, bucket_sql
-from server.questions.rows import KEPT, ROWS_A_TEXT, Reading, Scratch, TextNumbers, bucket_name, number_name, rows_of
+from server.questions.rows import (
+    KEPT,
+    ROWS_A_TEXT,
+    Filters,
+    Reading,
+    Scratch,
+    TextNumbers,
+    bucket_name,
+    number_name,
+    rows_of,
+)
 
 SLICE_ROWS: Final = 1_000_000
 """Rows that are scanned at once, between two looks at the clock: at first, and at most after slices that were quick."""
@@ -101,15 +112,13 @@ class Scanner:
         with self._engine.lent() as connection:
             way = self._way(connection, plan, held, bounds, deadline)
             numbers = self._numbers.setdefault(plan.table, TextNumbers())
-            most = min(self._most_rows, way.reading.most_rows)
+            most = min(self._most_rows, way.most_rows)
             scratch = Scratch(min(rows_held, most + max(block.rows for block in held)))
             for part in _slices(held, min(self._slice_rows, most), most, deadline):
-                rows = rows_of(part, way.reading, numbers, scratch)
-                with table(connection, "rows", rows), _interrupted_at(connection, deadline):
-                    try:
-                        groups = _groups(connection, plan, way, numbers)
-                    except duckdb.InterruptException:
-                        break
+                try:
+                    groups = _groups(connection, plan, way, part, numbers, scratch, deadline)
+                except duckdb.InterruptException:
+                    break
                 merger.add(Partial(groups, Coverage(0, 0)))
                 scanned += sum(block.rows for block in part)
                 stand_for += sum(_weight(block) if plan.weighted else block.rows for block in part)
@@ -164,31 +173,57 @@ class Scanner:
 
 
 class _Way(NamedTuple):
-    """A way to scan: the columns that batches have; statements, one for the keys and the aggregates that are one value
-    each, one for each of the others; the places of keys that are numbers of texts."""
+    """A way to scan. `reading`: the columns that batches have; `statements`: one for the keys and the aggregates that
+    are one value each, one for each of the others, "" for none; `numbered`: places of keys that are numbers of texts.
+
+    `counted`: the columns of the aggregates, by place, that are counted without the engine (`histogram.py`), `key`: the
+    column of texts that these are grouped by, `passes`: what else than the reading's texts decides which rows count;
+    `without`: the way in which the engine does all, for rows that cannot be counted."""
 
     reading: Reading
     statements: list[str]
-    numbered: Sequence[int]
+    numbered: Sequence[int] = ()
+    filters: Filters = ()
+    counted: Mapping[int, str] = {}
+    key: str | None = None
+    passes: str = ""
+    without: "_Way | None" = None
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of a batch at most."""
+        most = self.reading.most_rows
+        return most if self.without is None else min(most, self.without.most_rows)
 
 
 def _plain_way(plan: Plan, bounds: list[str], schema: Schema) -> _Way:
     buckets = _buckets(plan, schema)
     reading = Reading(_with_time(plan.columns, bounds), buckets=list(buckets.values()))
     where = [f"({plan.where})"] if plan.where else []
-    return _Way(reading, _statements(plan, plan.keys, [*where, *bounds], buckets), ())
+    return _Way(reading, _statements(plan, plan.keys, [*where, *bounds], buckets))
 
 
-def _numbered_way(
-    plan: Plan, split: Split, bounds: list[str], schema: Schema, filters: "list[tuple[str, NDArray[Any]]]"
-) -> _Way:
+def _numbered_way(plan: Plan, split: Split, bounds: list[str], schema: Schema, filters: Filters) -> _Way:
+    """The way by numbers of texts: with aggregates that are counted without the engine, where there are such."""
     buckets = _buckets(plan, schema)
     columns = _with_time(split.columns, bounds)
-    reading = Reading(columns, list(dict.fromkeys(split.keys.values())), list(buckets.values()), filters)
     keys = [f'"{number_name(split.keys[at])}"' if at in split.keys else key for at, key in enumerate(plan.keys)]
-    where = [f'"{KEPT}" = 1'] if filters else []
-    where += [f"({split.where})"] if split.where else []
-    return _Way(reading, _statements(plan, keys, [*where, *bounds], buckets), list(split.keys))
+    conditions = [*([f"({split.where})"] if split.where else []), *bounds]
+    where = [*([f'"{KEPT}" = 1'] if filters else []), *conditions]
+    numbered = list(dict.fromkeys(split.keys.values()))
+    reading = Reading(columns, numbered, list(buckets.values()), filters)
+    plainly = _Way(reading, _statements(plan, keys, where, buckets), list(split.keys))
+    kinds = {column.name: column.type for column in schema.columns}
+    counted = {at: name for at, name in buckets.items() if countable(kinds[name])}
+    if not counted or len(keys) != len(split.keys) or len(keys) > 1:
+        return plainly
+    buckets = {at: name for at, name in buckets.items() if at not in counted}
+    statements = _statements(plan, keys, where, buckets, counted)
+    reading = Reading(columns, numbered, list(buckets.values()), filters) if any(statements) else Reading(columns)
+    key = split.keys[0] if keys else None
+    return _Way(
+        reading, statements, plainly.numbered, filters, counted, key, " AND ".join(conditions), plainly
+    )  # fmt: skip
 
 
 def _bounds(since_ms: int, until_ms: int) -> list[str]:
@@ -208,7 +243,13 @@ def _buckets(plan: Plan, schema: Schema) -> dict[int, str]:
     return {at: numbers[each.sql] for at, each in aggregates if each.op == "buckets" and each.sql in numbers}
 
 
-def _statements(plan: Plan, keys: Sequence[str], conditions: Sequence[str], buckets: Mapping[int, str]) -> list[str]:
+def _statements(
+    plan: Plan,
+    keys: Sequence[str],
+    conditions: Sequence[str],
+    buckets: Mapping[int, str],
+    counted: Mapping[int, str] = {},
+) -> list[str]:
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     keys = [f"{key} AS k{number}" for number, key in enumerate(keys)]
     if not plan.grouped:
@@ -220,11 +261,13 @@ def _statements(plan: Plan, keys: Sequence[str], conditions: Sequence[str], buck
         if aggregate.op in ("add", "least", "greatest")
     ]
     # Groups are found by another statement already where that has all of them: no values of its are left out.
-    found = any(each.op == "sketch" or at in buckets for at, each in enumerate(plan.aggregates))
+    found = any(each.op == "sketch" or at in buckets or at in counted for at, each in enumerate(plan.aggregates))
     first = plain or (keys and not found)
     statements = [f"SELECT {', '.join([*keys, *plain])} FROM rows{where}{group}" if first else ""]
     for at, aggregate in enumerate(plan.aggregates):
-        if aggregate.op == "sketch":
+        if at in counted:
+            statements.append("")
+        elif aggregate.op == "sketch":
             statements.append(f"SELECT {', '.join([*keys, f'list(DISTINCT {aggregate.sql})'])} FROM rows{where}{group}")
         elif aggregate.op == "buckets":
             count = f'sum("{WEIGHT}")' if plan.weighted else "count(*)"
@@ -237,11 +280,62 @@ def _statements(plan: Plan, keys: Sequence[str], conditions: Sequence[str], buck
     return statements
 
 
-def _groups(connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way, numbers: TextNumbers) -> list[list[Any]]:
-    """The groups of the rows that are registered."""
-    if not plan.grouped:
+def _groups(
+    connection: "duckdb.DuckDBPyConnection",
+    plan: Plan,
+    way: _Way,
+    blocks: Sequence[StoredRowBlock],
+    numbers: TextNumbers,
+    scratch: Scratch,
+    deadline: float,
+) -> list[list[Any]]:
+    """The groups of the rows of `blocks`, or rows where there are none. Raises `duckdb.InterruptException` at the
+    deadline."""
+    if way.without is not None:
+        try:
+            return _counted_groups(connection, plan, way, blocks, numbers, scratch, deadline)
+        except duckdb.InterruptException:
+            raise
+        except (TooManyCells, duckdb.Error):
+            way = way.without  # no error where only rows fail that no filter lets pass
+    with (
+        table(connection, "rows", rows_of(blocks, way.reading, numbers, scratch)),
+        _interrupted_at(connection, deadline),
+    ):
+        if plan.grouped:
+            return _named(_found(connection, plan, way), way, numbers)
         rows = connection.execute(way.statements[0]).fetchall()
-        return newest(plan, [[_mergeable(value) for value in row] for row in rows])
+    return newest(plan, [[_mergeable(value) for value in row] for row in rows])
+
+
+def _counted_groups(
+    connection: "duckdb.DuckDBPyConnection",
+    plan: Plan,
+    way: _Way,
+    blocks: Sequence[StoredRowBlock],
+    numbers: TextNumbers,
+    scratch: Scratch,
+    deadline: float,
+) -> list[list[Any]]:
+    """As `_groups`, with aggregates that are counted. Raises `TooManyCells`, and what the engine raises."""
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    passes = None
+    if way.passes or any(way.statements):
+        rows = rows_of(blocks, way.reading, numbers, scratch)
+        with table(connection, "rows", rows), _interrupted_at(connection, deadline):
+            if way.passes:
+                answer = connection.execute(f"SELECT CAST(({way.passes}) AS BOOLEAN) AS passes FROM rows").fetchnumpy()
+                passes = np.ma.filled(answer["passes"], False)
+            found = _found(connection, plan, way)
+    for at, column in way.counted.items():
+        counted = counts(blocks, column, way.key, passes, way.filters, numbers, plan.weighted)
+        for key, buckets in counted.items():
+            found.setdefault(key, [None] * len(plan.aggregates))[at] = buckets
+    return _named(found, way, numbers)
+
+
+def _found(connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way) -> dict[tuple[Any, ...], list[Any]]:
+    """The groups that the statements find in the rows that are registered, by their keys as the engine has them."""
     width, keys = len(plan.aggregates), len(plan.keys)
     groups: dict[tuple[Any, ...], list[Any]] = {}
     plain = [number for number, each in enumerate(plan.aggregates) if each.op in ("add", "least", "greatest")]
@@ -253,7 +347,7 @@ def _groups(connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way, numb
             groups[key_of(row[:keys])] = values
     others = [number for number, each in enumerate(plan.aggregates) if each.op in ("sketch", "buckets")]
     for number, statement in zip(others, way.statements[1:], strict=True):
-        rows = connection.execute(statement).fetchall()
+        rows = connection.execute(statement).fetchall() if statement else ()
         if plan.aggregates[number].op == "sketch":
             for row in rows:
                 groups.setdefault(key_of(row[:keys]), [None] * width)[number] = sketch_of(row[keys])
@@ -263,6 +357,11 @@ def _groups(connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way, numb
             if found[number] is None:
                 found[number] = {}
             found[number][row[keys]] = row[keys + 1]
+    return groups
+
+
+def _named(groups: Mapping[tuple[Any, ...], list[Any]], way: _Way, numbers: TextNumbers) -> list[list[Any]]:
+    """Groups as rows, with texts in the place of their numbers."""
     result = [[*map(_mergeable, key), *values] for key, values in groups.items()]
     for at in way.numbered:
         for group in result:

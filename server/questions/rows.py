@@ -25,6 +25,8 @@ KEPT: Final = "#kept"
 """A column: 1 for rows whose texts pass the filters."""
 SCRATCH_BYTES: Final = 64 * 1024 * 1024
 """Memory for columns that are computed."""
+FEW_TEXTS: Final = 2
+"""Texts that each row's is compared with at most; where more pass, or do not, each row's is looked up."""
 MOST_TEXTS: Final = 100_000
 """Different texts of a table that are numbered, about: all of them are looked at again with each new one."""
 ROWS_A_TEXT: Final = 4
@@ -92,14 +94,18 @@ class TextNumbers:
         return self._numbers.get(block, _NOTHING)
 
 
+Filters = Sequence[tuple[str, "NDArray[Any]"]]
+"""Columns of texts, each with the answers of all texts by their numbers: 1 for one that passes, else 0."""
+
+
 class Reading(NamedTuple):
     """The columns of a table: some as they are in blocks, the texts' numbers of others, the buckets' numbers of others,
-    and `KEPT`, where all `filters` of a row's texts are true: by the texts' numbers, of a column each."""
+    and `KEPT`, where all `filters` of a row's texts are true."""
 
     columns: Sequence[str]
     numbered: Sequence[str] = ()
     buckets: Sequence[str] = ()
-    filters: Sequence[tuple[str, "NDArray[Any]"]] = ()
+    filters: Filters = ()
 
     @property
     def most_rows(self) -> int:
@@ -126,7 +132,7 @@ class Scratch:
 
 def rows_of(blocks: Sequence[StoredRowBlock], reading: Reading, numbers: TextNumbers, scratch: Scratch) -> "pa.Table":
     """The rows of blocks of one table, until the next call with this `scratch`. A question that reads no column still
-    counts rows. A text's number that the block does not have counts as its last text: nothing is read past the end."""
+    counts rows. A text's number that the block does not have counts as some other: nothing is read past the end."""
     kinds = {column.name: column.type for column in blocks[0].header.schema.columns}
     ends = list(accumulate(block.rows for block in blocks))
     places = [slice(end - block.rows, end) for block, end in zip(blocks, ends, strict=True)]
@@ -144,14 +150,6 @@ def rows_of(blocks: Sequence[StoredRowBlock], reading: Reading, numbers: TextNum
     def put_buckets(name: str, block: StoredRowBlock, out: "NDArray[Any]") -> None:
         out[:] = bucket_numbers(block.values(name))
 
-    def put_kept(block: StoredRowBlock, out: "NDArray[Any]") -> None:
-        for at, (name, passes) in enumerate(reading.filters):
-            of_texts = passes.take(numbers.of(block))
-            if at:
-                out &= of_texts.take(block.values(name), mode="clip")
-            else:
-                of_texts.take(block.values(name), out=out, mode="clip")
-
     def put_times(block: StoredRowBlock, out: "NDArray[Any]") -> None:
         np.add(block.values("time"), block.header.base_ms, out=out, dtype=np.int64)
 
@@ -160,7 +158,7 @@ def rows_of(blocks: Sequence[StoredRowBlock], reading: Reading, numbers: TextNum
     for name in reading.buckets:
         computed(bucket_name(name), np.int32, pa.int32(), partial(put_buckets, name))
     if reading.filters:
-        computed(KEPT, np.uint8, pa.uint8(), put_kept)
+        computed(KEPT, np.uint8, pa.uint8(), lambda block, out: put_kept(block, reading.filters, numbers, out))
     for name in reading.columns or (() if columns else ("time",)):
         if kinds[name] == "time":
             computed(name, np.int64, _TIME, put_times)
@@ -170,6 +168,28 @@ def rows_of(blocks: Sequence[StoredRowBlock], reading: Reading, numbers: TextNum
             arrow = _ARROW[kinds[name]]
             columns[name] = pa.chunked_array([_array(arrow, block.values(name)) for block in blocks])
     return pa.table(columns)
+
+
+def put_kept(block: StoredRowBlock, filters: Filters, numbers: TextNumbers, out: "NDArray[np.uint8]") -> None:
+    """Put 1 into `out` for each row of `block` whose texts pass all `filters`, else 0."""
+    for at, (name, passes) in enumerate(filters):
+        of_texts, codes = passes.take(numbers.of(block)), block.values(name)
+        if at:
+            out &= _kept(of_texts, codes, np.empty_like(out))
+        else:
+            _kept(of_texts, codes, out)
+
+
+def _kept(of_texts: "NDArray[np.uint8]", codes: "NDArray[Any]", out: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
+    """`out`, with what `of_texts` has at each of `codes`: by comparing, where that is quicker than to look it up."""
+    most = 2 * np.count_nonzero(of_texts) > len(of_texts)
+    few = np.flatnonzero(of_texts != most)
+    if len(few) > FEW_TEXTS:
+        return of_texts.take(codes, out=out, mode="clip")
+    out[:] = most
+    for code in few.tolist():
+        out ^= (codes == code).view(np.uint8)
+    return out
 
 
 def bucket_numbers(values: "NDArray[Any]") -> "NDArray[Any]":

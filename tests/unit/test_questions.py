@@ -20,7 +20,7 @@ from tests.support.session_parts import ManualClock
 duckdb = pytest.importorskip("duckdb")
 pa = pytest.importorskip("pyarrow")
 
-from server.questions import leaf  # noqa: E402
+from server.questions import histogram, leaf  # noqa: E402
 from server.questions.engine import KeptEngine, engine  # noqa: E402
 from server.questions.partial import Coverage, Merger, Partial, finished, quantile, sketch_of  # noqa: E402
 from server.questions.plan import BadQuestion, Plan, bucket_sql, bucket_value, plan  # noqa: E402
@@ -47,9 +47,9 @@ def event(rng: random.Random, number: int) -> tuple[Any, ...]:
     )
 
 
-def fill(directory: Path, of: Schema, rows: list[tuple[Any, ...]]) -> Path:
+def fill(directory: Path, of: Schema, rows: list[tuple[Any, ...]], limits: TableLimits = LIMITS) -> Path:
     directory.mkdir()
-    table = Table(directory, of, Writer("n", 1), LIMITS, ManualClock())
+    table = Table(directory, of, Writer("n", 1), limits, ManualClock())
     for row in rows:
         table.append(row)
     table.close()
@@ -264,6 +264,52 @@ def test_buckets_of_columns_are_those_of_statements(kind: str) -> None:
         assert row is not None and abs(row[0] - bucket) <= 1, (value, row[0], bucket)
         assert bucket_value(bucket) == pytest.approx(value, rel=0.0101, abs=1e-9)
     assert bucket_numbers(np.array([np.nan, np.inf])).tolist()[0] == 0
+
+
+COUNTED = [
+    "SELECT method, approx_quantile(latency_us, 0.9) FROM calls GROUP BY method",
+    "SELECT approx_quantile(latency_us, 0.5), approx_quantile(weight, 0.1) FROM calls WHERE error = 'e1'",
+    "SELECT error, count(*), approx_quantile(latency_us, 0.99), approx_distinct(method) FROM calls "
+    "WHERE error <> 'e2' AND starts_with(method, 'm') AND latency_us > 40 GROUP BY error",
+    "SELECT method, approx_quantile(latency_us, 0.5) FROM calls WHERE nullif(weight, 2) > 1 AND role = 'player' "
+    "AND error IN ('e0', 'e1', 'e2') GROUP BY method",
+    "SELECT method, approx_quantile(latency_us, 0.5) FROM calls WHERE error = 'nobody''s' GROUP BY method",
+    "SELECT method, approx_quantile(latency_us, 0.5) FROM calls WHERE role = '7' AND CAST(role AS INT) > weight "
+    "GROUP BY method",
+]
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """Blocks of calls, of whose methods some come later than others."""
+    rng = random.Random(3)
+    rows = [
+        (NOW + n, f"m{rng.randrange(1 + n // 3_000)}", "7" if n % 5 else "player", f"e{n % 7}",
+         rng.choice((0, 1, 2**32 - 1, rng.randrange(10**6))), rng.randrange(1, 5))
+        for n in range(8_000)
+    ]  # fmt: skip
+    limits = TableLimits(600_000, 1e9, 1.0)
+    blocks = leaf.OpenBlocks(fill(tmp_path_factory.mktemp("calls") / "n", CALLS, rows, limits))
+    blocks.refresh([CALLS])
+    assert len(blocks.of("calls")) > 2 and sum(block.rows for block in blocks.of("calls")) == len(rows)
+    return blocks.of("calls")
+
+
+@pytest.mark.parametrize("sql", COUNTED)
+def test_quantiles_that_are_counted_are_those_of_the_engine(
+    calls: list[Any], sql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = plan(sql, TABLES, NOW)
+
+    def groups() -> dict[Any, Any]:
+        scanner = leaf.Scanner(4_000, 4_000)
+        found = scanner.scan(question, calls, NOW + 5, NOW + 7_000, time.monotonic() + 30)
+        keys = len(question.keys)
+        return {tuple(row[:keys]): [each for each in row[keys:] if not isinstance(each, bytes)] for row in found.rows}
+
+    counted = groups()
+    monkeypatch.setattr(histogram, "MOST_CELLS", 0)
+    assert counted == groups() and bool(counted) == ("nobody" not in sql)
 
 
 def test_engine_in_which_a_statement_failed_is_not_used_again() -> None:

@@ -162,7 +162,8 @@ def _api_router(
     app: App,
     context_of: Callable[[Principal], AdminContext],
 ) -> Router:
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    # A guard that is no coroutine function would run in a thread, for each request.
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         connection.scope["auth"] = token.principal(connection.headers.get("authorization"))
 
     @get("/live")

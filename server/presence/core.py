@@ -20,6 +20,11 @@ What counts
     sender saw nothing of it) says so (`afresh`), and the sender begins a new stint with all that it has to say: nothing
     that was dropped is thought to be held.
 
+    Whom somebody begins to watch is answered in the reply to the word that says so, where the owner can answer at once:
+    a login watches its own player, and would pay for a word and its reply once more. Such an answer is no word, and
+    could be overtaken by one, or overtake one that is late; so it names the last word before it, and counts only with
+    who has heard that one and none after it. Who has not asks again, for an answer in the stream.
+
     An owner is *sure* of its slots when every member of its view has told it all, in this very view, and is heard of,
     and no member that vanished from the view may still be alive. Only then does it answer. So a new owner asks nobody:
     members tell it by themselves, and until the last has, it says nothing; and what was the home of players and has
@@ -391,12 +396,29 @@ class PresenceCore(Truth):
         if peer is None or peer.out.flight is not word:
             return
         if reply.verdict == "taken":
+            peer.out.overtaken = not self._take_answers(address, peer.heard, word, reply, now)
             peer.out.delivered(word, self.view.digest, self.sure, now)
         elif reply.verdict == "refused":
             peer.out.failed(word, now, self._backoff)
         else:
             self._begin_anew(address, peer, word)
         self.awake[address] = None
+
+    def _take_answers(
+        self, address: NodeAddress, heard: Heard, word: PresenceWord, reply: PresenceReply, now: float
+    ) -> bool:
+        """Take in the answers in a reply, if they come in their order among the words of the peer: it has made none
+        since that is here already, and none before that is not. Else ask again. False: there are some that do not."""
+        in_order = word.digest == self.view.digest and (reply.stint, reply.number) == (heard.stint, heard.number)
+        for answer in reply.answers:
+            entry = self.watching.entries.get(answer.player)
+            if entry is None or self._owner_of(entry) != address:
+                continue
+            if in_order:
+                self.watching.answer(entry, heard, answer, now)
+            else:
+                self._ask(entry)
+        return in_order or not reply.answers
 
     def failed(self, address: NodeAddress, word: PresenceWord, now: float) -> None:
         """Take back the word under way, which was not answered."""
@@ -450,10 +472,11 @@ class PresenceCore(Truth):
                 self.watching.answer(entry, heard, answer, now)
         if word.sure:
             self.watching.trust(heard, now)
-        if word.watched:
-            self.awake[address] = None
         self.weigh(now)
-        return TAKEN
+        reply = peer.out.reply(word.watched, self) if self.sure and word.watched and word.takes_answers else TAKEN
+        if word.watched and peer.out.answers:
+            self.awake[address] = None
+        return reply
 
     def _new_stint(self, address: NodeAddress, peer: Peer, stint: int, now: float) -> Heard:
         """Forget what a peer said before: it says all of it again. Its answers are asked for again too."""

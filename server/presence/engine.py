@@ -1,11 +1,13 @@
 """The presence engine of a node: runs the three sides of `core.py` over the transport, the store and the clock.
 
-A task for each peer talks for as long as there is something to say to it; one timer looks after everything that passes
-with time. Rows of players who are offline are asked for by a task of their own, many in one query.
+What is to be said to a peer is said at the end of the loop's turn, and when its reply is there; one timer looks after
+everything that passes with time. Rows of players who are offline are asked for by a task of their own, many in one
+query.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -89,7 +91,9 @@ class PresenceEngine:
 
         self.core = PresenceCore(self._kind, self._gone, self._presence.query is not None, backoff, limits)
         self._told: list[Changed] = []
-        self._talking: dict[NodeAddress, None] = {}
+        self._pausing: dict[NodeAddress, None] = {}
+        """Peers who are to hear more in a moment."""
+        self._ticking: asyncio.Task[None] | None = None
         self._waiting: dict[WatchedPlayer, list[_Waiter]] = {}
         self._after_scheduled = self._telling = self._asking_rows = self._asking_runs = False
         self._looks = 0
@@ -113,7 +117,7 @@ class PresenceEngine:
             self._supervisor.spawn(self._look_again(copies.seen), "presence looks again")
         if not self.core.has_begun:
             self._supervisor.spawn(self._begin(), "presence begins")
-        self._supervisor.every(TICK_S, self._tick, "presence")
+        self._ticking = self._supervisor.every(TICK_S, self._tick, "presence")
 
     # ---- going on in another process (docs/succession.md) ----
 
@@ -334,46 +338,62 @@ class PresenceEngine:
 
     # ---- the streams ----
 
+    @property
+    def _has_ended(self) -> bool:
+        """Whether the node's tasks have ended, so that nothing is to be said any more."""
+        return self._ticking is not None and self._ticking.done()
+
     def _talk(self) -> None:
         awake, self.core.awake = self.core.awake, {}
         for peer in awake:
-            if peer not in self._talking:
-                self._talking[peer] = None
-                self._supervisor.spawn(self._say(peer), f"presence {peer}")
+            self._say(peer)
 
-    async def _say(self, peer: NodeAddress) -> None:
-        core = self.core
+    def _say(self, peer: NodeAddress) -> None:
+        """Send the next word to a peer, now or when it is due; the tick thinks of what is due much later. No task: a
+        login has a word to say and another one to answer, and is over before a task would have begun."""
+        core, now = self.core, self._clock.now()
+        word = core.next(peer, now)
+        if word is None:
+            due = core.due(peer)
+            if due is not None and due - now <= TICK_S and peer not in self._pausing:
+                self._pausing[peer] = None
+                asyncio.get_running_loop().call_later(max(0.001, due - now), self._go_on, peer)
+            return
         try:
-            while True:
-                now = self._clock.now()
-                word = core.next(peer, now)
-                if word is None:
-                    due = core.due(peer)
-                    if due is None or due - now > TICK_S:
-                        return  # the tick wakes this up again
-                    await asyncio.sleep(max(0.001, due - now))
-                    continue
-                await self._send(peer, word)
-        finally:
-            del self._talking[peer]
-
-    async def _send(self, peer: NodeAddress, word: PresenceWord) -> None:
-        core = self.core
-        try:
-            answer = await self._transport.request(peer, Service.PRESENCE, encode(word), REQUEST_S)
-            reply = decode_reply(answer)
+            answer = self._transport.request(peer, Service.PRESENCE, encode(word), REQUEST_S)
         except GarrisonError as error:
-            log.debug("not told who is shown", peer=str(peer), why=error.message)
-            core.failed(peer, word, self._clock.now())
+            self._unsaid(peer, word, error)
         else:
-            core.replied(peer, word, reply, self._clock.now())
+            answer.add_done_callback(partial(self._said, peer, word))
+
+    def _go_on(self, peer: NodeAddress) -> None:
+        self._pausing.pop(peer, None)
+        if not self._has_ended:
+            self._say(peer)
+
+    def _said(self, peer: NodeAddress, word: PresenceWord, answer: "asyncio.Future[bytes]") -> None:
+        """Follow up on the reply to a word."""
+        if answer.cancelled() or self._has_ended:
+            return
+        try:
+            reply = decode_reply(answer.result())
+        except GarrisonError as error:
+            self._unsaid(peer, word, error)
+        else:
+            self.core.replied(peer, word, reply, self._clock.now())
+            self._after()
+
+    def _unsaid(self, peer: NodeAddress, word: PresenceWord, error: GarrisonError) -> None:
+        log.debug("not told who is shown", peer=str(peer), why=error.message)
+        self.core.failed(peer, word, self._clock.now())
+        self._say(peer)
 
     def _serve(self, peer: NodeAddress, payload: bytes) -> Answer:
         message = decode(payload)
         if isinstance(message, LookUp):
             return encode(self._looked_up(message))
         reply = self.core.receive(peer, message, self._clock.now())
-        self._after()
+        self._soon()
         return encode(reply)
 
     # ---- after any change ----

@@ -68,7 +68,8 @@ class PresenceWord(msgspec.Struct, array_like=True, frozen=True, tag=0):
 
     As a home: `shown`, `hidden`, and `untold`, of whom the receiver hears no more (their slots are another node's);
     `complete`: all who are shown there, in slots of the receiver, have been told. As a watching node: `watched`,
-    `unwatched`. As an owner of slots: `answers`; `sure`: it knows of everybody in its slots, and has said so."""
+    `unwatched`. As an owner of slots: `answers`; `sure`: it knows of everybody in its slots, and has said so.
+    `takes_answers`: in the reply; a sender of an earlier version does not read them there."""
 
     stint: Annotated[int, Meta(ge=1)]
     number: Annotated[int, Meta(ge=1)]
@@ -82,13 +83,20 @@ class PresenceWord(msgspec.Struct, array_like=True, frozen=True, tag=0):
     unwatched: Players
     answers: Annotated[list[PlayerAnswer], Meta(max_length=MAX_ITEMS)]
     sure: bool
+    takes_answers: bool = False
 
 
 class PresenceReply(msgspec.Struct, array_like=True, frozen=True):
     """`refused`: the receiver has another view, or has had a later word. `afresh`: the receiver has forgotten what it
-    heard from the sender, which begins a new stint and says all of it again."""
+    heard from the sender, which begins a new stint and says all of it again.
+
+    `answers`: about those whom the word watches, if the receiver can say that at once; `stint` and `number`: of the
+    last word that it had made by then, after which they sort."""
 
     verdict: Literal["taken", "refused", "afresh"]
+    stint: Annotated[int, Meta(ge=0)] = 0
+    number: Annotated[int, Meta(ge=0)] = 0
+    answers: Annotated[list[PlayerAnswer], Meta(max_length=MAX_ITEMS)] = []
 
 
 class LookUp(msgspec.Struct, array_like=True, frozen=True, tag=1):

@@ -14,7 +14,16 @@ from typing import Final
 import msgspec
 
 from server.presence.bequest import BacklogBequest, OutgoingBequest, ago
-from server.presence.messages import MAX_ITEMS, HiddenPlayer, Order, PlayerAnswer, PresenceWord, ShownPlayer, size_of
+from server.presence.messages import (
+    MAX_ITEMS,
+    HiddenPlayer,
+    Order,
+    PlayerAnswer,
+    PresenceReply,
+    PresenceWord,
+    ShownPlayer,
+    size_of,
+)
 
 Backoff = Callable[[int], float]
 
@@ -110,7 +119,7 @@ class Outgoing:
 
     __slots__ = (
         "_answer_backlog", "_attempt", "_late", "_limits", "_not_before", "_sent_at", "_truth_backlog", "acknowledged",
-        "answers", "completed", "flight", "interest", "number", "said_sure", "stint", "truth",
+        "answers", "completed", "flight", "interest", "number", "overtaken", "said_sure", "stint", "truth",
     )  # fmt: skip
 
     def __init__(self, stint: int, limits: PresenceLimits) -> None:
@@ -125,6 +134,9 @@ class Outgoing:
         """The peer knows of all who are shown here in its slots, in this view."""
         self.said_sure = False
         """The peer knows that this node is sure, and all that it had to hear before that."""
+        self.overtaken = False
+        """The answers in the newest reply did not come in their order: the next ones are to come in the peer's stream,
+        since replies may be slower than its words for as long as the link lives."""
         self.flight: PresenceWord | None = None
         self._truth_backlog, self._answer_backlog = Backlog(), Backlog()
         self._late = False, False
@@ -209,8 +221,26 @@ class Outgoing:
             unwatched,
             answers,
             sure and not self._late[1],
+            not self.overtaken,
         )
         return self.flight
+
+    def reply(self, asked: list[str], me: Truth) -> PresenceReply:
+        """A reply to a word of the peer that asks about these players and reads answers in replies: with as many as
+        there is room for, or with none while a word of this stream is under way, which they might overtake. The others
+        are answered in the stream."""
+        answers: list[PlayerAnswer] = []
+        if self.flight is None and self.acknowledged:
+            size = 0
+            for player in asked[: self._limits.batch]:
+                if player not in self.answers:
+                    continue
+                del self.answers[player]
+                answers.append(me.answer(player))
+                size += size_of(answers[-1].looks)
+                if size > self._limits.batch_bytes:
+                    break
+        return PresenceReply("taken", self.stint, self.number, answers)
 
     def delivered(self, word: PresenceWord, digest: int, sure: bool, now: float) -> None:
         """Close the word under way, which was taken. `digest` and `sure`: as this node stands now."""

@@ -74,25 +74,35 @@ class Sights:
     # ---- the store ----
 
     async def _stored(self, player: str) -> Relations | None:
-        """The player's list as it is stored; None where the store does not answer."""
+        """The player's list as it is stored; None where the store does not answer. Who comes first reads, at once;
+        those who come meanwhile are read together, next."""
         future: asyncio.Future[Relations | None] = asyncio.get_running_loop().create_future()
         self._wanted.setdefault(player, []).append(future)
         if not self._reading:
             self._reading = True
-            self._supervisor.spawn(self._read(), "stored relations")
+            try:
+                await self._read_some()
+            finally:
+                self._go_on()
         return await future
 
+    def _go_on(self) -> None:
+        """Read what was wanted meanwhile, in a task of its own: nobody's answer waits for that."""
+        self._reading = bool(self._wanted)
+        if self._reading:
+            self._supervisor.spawn(self._read(), "stored relations")
+
     async def _read(self) -> None:
-        """Read all lists that are wanted, and those that are wanted meanwhile."""
         try:
             while self._wanted:
-                batch = {player: self._wanted.pop(player) for player in [*islice(self._wanted, LISTS_AT_ONCE)]}
-                await self._read_some(batch)
+                await self._read_some()
         finally:
             self._reading = False
 
-    async def _read_some(self, batch: dict[str, list[asyncio.Future[Relations | None]]]) -> None:
+    async def _read_some(self) -> None:
+        """Read lists that are wanted, as many as go into a query."""
         assert self._face is not None and self._face.stored_relations is not None
+        batch = {player: self._wanted.pop(player) for player in [*islice(self._wanted, LISTS_AT_ONCE)]}
         query, relations_of = self._face.stored_relations
         rows: dict[str, Mapping[str, Any]] | None = None
         try:

@@ -133,7 +133,7 @@ async def test_a_watch_of_200_friends_is_a_request_a_node_and_one_query() -> Non
         assert (await watcher.watch(friends=True))[0] == "presence.watched"
         assert watcher.picture == EXPECTED
         asking, answering = words()
-        assert asking == answering == ONCE_EACH
+        assert asking == ONCE_EACH and not answering  # the replies have the answers
         assert [len(keys) for keys in Engines.rows.asked] == [100]
 
 

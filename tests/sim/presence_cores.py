@@ -399,7 +399,8 @@ def presence_views(seed: int) -> list[str]:
     """Short plays on three nodes: a watching node asks an owner that does not know yet that it is one; a home's words
     do not reach the owner any more; a player who has moved ends, or the new home dies, while the node before still
     shows the player; a player ends while the slot is another node's, to whose former owner it comes back; a home has
-    much to tell to a new owner of slots; nobody can be the new owner yet; a home, or an owner, falls behind."""
+    much to tell to a new owner of slots; nobody can be the new owner yet; a home, or an owner, falls behind; the answer
+    in a reply comes after a newer word, once and always."""
     plays = (
         _asked_too_early,
         _not_heard,
@@ -410,6 +411,8 @@ def presence_views(seed: int) -> list[str]:
         _owner_vanishes,
         _home_is_behind,
         _owner_is_behind,
+        _reply_is_overtaken,
+        _replies_are_slower_than_words,
     )
     return [line for play in plays for line in play(seed)]
 
@@ -595,3 +598,38 @@ def _owner_is_behind(seed: int) -> list[str]:
         cores.show(name, cores.players[name])
     cores.until(cores.now + 8.0)
     return list(cores.wrong)
+
+
+def _slow_replies(seed: int, slow_s: float) -> tuple[Cores, str]:
+    """A player who is shown at the owner, n3, whose replies to n1 take so long: n1 begins to watch."""
+    cores, player = _three(seed)
+    cores.players[player] = Activation(cores.nodes["n3"], 1, 0)
+    cores.show(player, cores.players[player])
+    cores.note()
+    cores.until(cores.now + 0.5)
+    replied = cores.replied
+
+    def late(node: CoreNode, peer: NodeAddress, word: PresenceWord, answer: bytes) -> None:
+        slow = (node.address.node, peer.node) == ("n1", "n3")
+        cores.at(slow_s if slow else 0.0, lambda: replied(node, peer, word, answer))
+
+    cores.replied = late  # type: ignore[method-assign]
+    cores.watch(cores.nodes["n1"], player, True)
+    return cores, player
+
+
+def _reply_is_overtaken(seed: int) -> list[str]:
+    cores, player = _slow_replies(seed, 0.3)
+    cores.until(cores.now + 0.1)
+    cores.show(player, cores.players[player])
+    cores.until(cores.now + 1.0)
+    cores.look()
+    return list(cores.wrong)
+
+
+def _replies_are_slower_than_words(seed: int) -> list[str]:
+    cores, player = _slow_replies(seed, 2 * LIMITS.ping_s)
+    cores.until(cores.now + 4 * LIMITS.ping_s + 1.0)
+    entry = cores.nodes["n1"].entries[player]
+    unknown = [f"{player} is {entry.state} at n1"] if entry.pictures != cores.truth(player) else []
+    return [*cores.wrong, *unknown]

@@ -19,7 +19,12 @@ def of(name: str, where: str, old: str, new: str, scenario: str = "presence core
     return Mutant(name, 13, scenario, ((where, old, new),))
 
 
-RECORDED: Final = {"one version stands for several values": 3, "a player who never comes back is unknown for ever": 3}
+RECORDED: Final = {
+    "one version stands for several values": 3,
+    "a player who never comes back is unknown for ever": 3,
+    "who is not sure answers in replies": 3,
+    "answers that came too late are asked for in replies again": 2,
+}
 """The first seed that finds it, where that is not 1."""
 MUTANTS: Final = (
     of(
@@ -80,6 +85,35 @@ MUTANTS: Final = (
         SECOND,
     ),
     of("interest that was dropped is not told of", f"{CORE}.receive", "not word.first or ", "False and "),
+    of(
+        "answers in replies count in any order",
+        f"{CORE}._take_answers",
+        "(reply.stint, reply.number) == (heard.stint, heard.number)",
+        "True",
+        "presence views",
+    ),
+    of(
+        "answers in replies that came too late are not asked for again",
+        f"{CORE}._take_answers",
+        "self._ask(entry)",
+        "pass",
+        "presence views",
+    ),
+    of(
+        "answers that came too late are asked for in replies again",
+        f"{OUT}.compose",
+        "not self.overtaken",
+        "True",
+        "presence views",
+    ),
+    Mutant(
+        "answers in replies count in any view",
+        13,
+        "presence views",
+        ((f"{CORE}._take_answers", "word.digest == self.view.digest and ", ""),),
+        "an owner that is the same in both views would say the same, and another one is asked: a second wall",
+    ),
+    of("who is not sure answers in replies", f"{CORE}.receive", "self.sure and word.watched", "word.watched"),
     of("late words count", f"{CORE}.receive", "word.number <= heard.number", "False"),
     of(
         "all has been told before all is told",

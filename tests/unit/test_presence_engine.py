@@ -246,6 +246,35 @@ def word(**fields: Any) -> PresenceWord:
     return PresenceWord(**plain | fields)
 
 
+def _word(message: PresenceWord | LookUp) -> PresenceWord:
+    assert isinstance(message, PresenceWord)
+    return message
+
+
+class OldReply(msgspec.Struct, array_like=True, frozen=True):
+    """`PresenceReply` as members of an earlier version read it."""
+
+    verdict: str
+
+
+async def test_a_member_of_an_earlier_version_is_answered_in_the_stream() -> None:
+    async with nodes(2) as world:
+        asked, system = world.engines["2"], world.systems["node-1"]
+        player = key_owned_by(system, Player, "node-2")
+        [peer] = asked.core.peers
+        await until(lambda: asked.core.peers[peer].out.flight is None)
+        heard = asked.core.peers[peer].heard
+        fields = {"stint": heard.stint, "first": False, "digest": asked.core.view.digest, "watched": [player]}
+        new = encode(word(**fields, number=heard.number + 1, takes_answers=True))
+        old = encode(msgspec.msgpack.decode(new)[:-1])  # the tag and the fields before it
+        reply = asked.core.receive(peer, _word(decode(new)), system.clock.now())
+        assert [answer.player for answer in reply.answers] == [player] and not asked.core.peers[peer].out.answers
+        assert msgspec.msgpack.decode(encode(reply), type=OldReply).verdict == "taken"
+        message = msgspec.structs.replace(_word(decode(old)), number=heard.number + 1)
+        reply = asked.core.receive(peer, message, system.clock.now())
+        assert (reply.verdict, reply.answers, list(asked.core.peers[peer].out.answers)) == ("taken", [], [player])
+
+
 @pytest.mark.parametrize(
     "payload",
     [

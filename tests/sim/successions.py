@@ -43,6 +43,8 @@ MOVED: Final = (CloseCode.MOVED, CloseCode.REDIRECTED, CloseCode.NORMAL)
 get their sessions back, whatever else goes on."""
 ANSWERED_S: Final = 2.5
 """Every request is answered within this, in a turn of which nobody sees anything."""
+ASKED_AGAIN_S: Final = 0.5
+"""Time until a store that was in trouble is asked again: a request that waits for it may take that longer."""
 REFUSED_S: Final = 0.1
 """From so long after such a turn on no call is refused."""
 PAUSE_S: Final = 1.0
@@ -242,6 +244,7 @@ class Turns:
 
     def _all_answered(self, turn: Turn, began: float, names: list[str]) -> None:
         """Every request that these clients made in the turn has an answer."""
+        patience_s = max(ANSWERED_S, turn.seconds + ASKED_AGAIN_S) if turn.trouble in WAYS else ANSWERED_S
         asked: dict[tuple[str, int], Asked] = {}
         for item in self.world.history:
             if isinstance(item, Asked):
@@ -253,7 +256,7 @@ class Turns:
         self.wrong += [
             f"{turn}: {item.client} has no answer to {item.request_id}, asked at {item.at:.3f}"
             for item in asked.values()
-            if began - 0.5 <= item.at < self.world.loop.time() - ANSWERED_S and item.client in names
+            if began - 0.5 <= item.at < self.world.loop.time() - patience_s and item.client in names
         ]
 
     async def _wake(self, upgrade: Upgrade) -> None:

@@ -368,9 +368,10 @@ class KinshipMembership:
                 await cluster.join()
 
     async def _tell(self) -> None:
-        """Pass on a changed load, at the pace of `load_interval_s`."""
+        """Pass on a changed load, at the pace of `load_interval_s`. A node that has left has nobody to tell."""
         if self._cluster is not None and self._me is not None and self._me != self._said:
-            await self._say(self._cluster, self._me)
+            with contextlib.suppress(Unavailable):
+                await self._say(self._cluster, self._me)
 
     async def _say(self, cluster: kinship.Cluster, me: Member) -> None:
         self._said = me

@@ -8,6 +8,7 @@ from itertools import pairwise
 import kinship
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from server.cluster.membership import KinshipMembership, from_meta, to_meta
 from server.cluster.view import Member
@@ -98,6 +99,19 @@ async def test_leave_is_seen(rig: Rig) -> None:
     await c.membership.close()  # again
     for node in (a, b):
         await node.sees(lambda now: set(now) == {"a", "b"})
+
+
+async def test_a_node_that_has_left_tells_nobody_of_its_load(gossip: KinshipRig) -> None:
+    c, a, _ = await three(gossip)
+    looks = asyncio.Semaphore(0)
+    await c.membership.leave()
+    with capture_logs() as lines:
+        await c.membership.update(member("c", 1, load=7))
+        c.supervisor.every(0.2, looks.release, "looks")  # as often as a load is told
+        for _ in range(3):
+            await looks.acquire()
+    assert not lines
+    await a.sees(lambda now: set(now) == {"a", "b"})
 
 
 async def test_a_crash_is_detected(rig: Rig) -> None:

@@ -2,7 +2,7 @@
 
 What is asked of it goes over its standard input one after the other and comes back in that order; whoever has asked
 waits in `ask` for its own time. What took too long is answered all the same, later, and nobody hears it: the process
-keeps to deadlines itself, so one that does not answer for `STUCK_S` longer is killed.
+keeps to deadlines itself, so one that does not answer for `STUCK_S` longer is killed, as is one that never begins to.
 """
 
 import asyncio
@@ -25,6 +25,8 @@ EXTRA: Final = ("duckdb", "sqlglot", "datasketches", "pyarrow")
 MAX_WAITING: Final = 16
 """Things that are asked at a time."""
 STUCK_S: Final = 5.0
+START_S: Final = 300.0
+"""Seconds until a process that was begun answers, on a machine that is full too; one that takes longer is killed."""
 PAUSES_S: Final = (0.1, 1.0, 5.0, 30.0)
 """Pauses before the process is started again, the last one again and again."""
 
@@ -53,9 +55,10 @@ class QueryProcess:
         schemas: Sequence[Schema],
         snapshots: Sequence[Schema] = (),
         started: Process | None = None,
+        start_s: float = START_S,
     ) -> None:
         self._directory, self._schemas, self._snapshots = directory, list(schemas), list(snapshots)
-        self._started = started
+        self._started, self._start_s = started, start_s
         self._process: Process | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
@@ -97,15 +100,16 @@ class QueryProcess:
             self._ask(process, "tables", [wire.encode(self._schemas), wire.encode(self._snapshots)]).add_done_callback(
                 self._tables_told
             )
-            await self._read(process)
+            starting = asyncio.get_running_loop().call_later(self._start_s, self._kill_stuck, process, self._number)
+            try:
+                await self._read(process)
+            finally:
+                starting.cancel()
         finally:
             self._process = None
             with suppress(ProcessLookupError):
                 process.kill()
-            for waiting in self._waiting.values():
-                if not waiting.done():
-                    waiting.set_exception(Unavailable("the query process ended", retry_after_s=1.0))
-            self._waiting.clear()
+            self._give_up()
             await process.wait()
 
     async def _read(self, process: Process) -> None:
@@ -159,8 +163,15 @@ class QueryProcess:
     def _kill_stuck(self, process: Process, number: int) -> None:
         if self._process is process and number in self._waiting:
             log.error("query process is stuck and killed", pid=process.pid)
+            self._give_up()  # at once: nobody else has to find it stuck
             with suppress(ProcessLookupError):
                 process.kill()
+
+    def _give_up(self) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(Unavailable("the query process ended", retry_after_s=1.0))
+        self._waiting.clear()
 
 
 def _room(value: Any) -> int:

@@ -3,6 +3,9 @@ no room.
 
 A block is written under a name that no reader looks at, and gets its own once it is whole and its checksums are there:
 so readers see all of its rows at once. The node grants each before it is made (`max_bytes` is the node's to keep).
+
+A log that is damaged is left out. One that the store cannot give, for example because a page of the database is
+damaged, waits: the others are loaded first, and the process ends with the reason, to be started again for it.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ from server.columns.layout import Header, Schema, Writer, shape_of
 from server.columns.missing import note_missing, note_whole
 from server.columns.reader import SUFFIX, StoredRowBlock, block_name, paths
 from server.columns.table import WRITE_ROWS, TextRoom, rows_of_blocks
-from server.errors import Corrupt
+from server.errors import BadInput, Corrupt, GarrisonError, Unavailable
 from server.eventlog.ports import Chunk
 from server.ids import ActorId, actor_id
 from server.reloads.reader import LoadedRows, RowReader
@@ -30,8 +33,14 @@ FIRST_NUMBER: Final = 2**24
 PART: Final = ".part"
 AT_ONCE: Final = 8
 """Logs that are asked for at a time."""
+AWAY: Final = 3 * AT_ONCE
+"""Logs that cannot be had one after the other until it is the store that is away."""
+SHARE_OF_ONE: Final = 16
+"""The part of the room for rows that one span counts for at most when spans are listed: its numbers may be damaged."""
 BASE_MS: Final = 30 * 86_400_000
 """Milliseconds before its first row that a block of reloaded rows begins: the next log's rows are older."""
+APART_MS: Final = 15 * 86_400_000
+"""The greatest difference between rows that are written together: a block of them has room for that after its base."""
 TELL_ROWS: Final = 100_000
 
 Spans = Callable[[str, int, RecordedSpan | None], Awaitable[list[RecordedSpan]]]
@@ -114,9 +123,12 @@ class TableLoader:
         self.rows = 0
         """Rows that were loaded."""
         self._missing = self._told = 0
+        self._away: GarrisonError | None = None
+        """Why logs that wait could not be had."""
 
     async def run(self) -> None:
-        """Load until nothing is missing that can be had. Raises `Unavailable`, and `OSError` where memory is full."""
+        """Load until nothing is missing that can be had. Raises `GarrisonError` where logs wait, once what could be had
+        is there, and `OSError` where memory is full."""
         table = self._schema.table
         held = held_events(self._directory, self._schema, self._place)
         lost = await self._lost(held)
@@ -125,17 +137,23 @@ class TableLoader:
         try:
             async for span, loaded in self._loaded(lost):
                 if loaded.damaged:
-                    self._node.damaged(actor_id(self._kind, span.span.key), loaded.damaged, loaded.why)
+                    self._damaged(span.span, loaded.damaged, loaded.why)
                 await self._blocks.add(loaded.rows)
                 self.rows += len(loaded.rows)
                 self._missing -= span.rows
                 if self._told - self._missing >= TELL_ROWS:
                     self._tell()
             await self._blocks.flush()
+            if self._away is not None:
+                self._tell()
+                raise self._away
         except NoRoom:
             pass
         note_whole(self._directory, table)
         self._node.missing(table, 0)
+
+    def _damaged(self, span: RecordedSpan, events: int, why: str) -> None:
+        self._node.damaged(ActorId(f"{self._kind}/{span.key}"), events, why)  # its key may be none
 
     def _tell(self) -> None:
         self._told = self._missing
@@ -151,25 +169,45 @@ class TableLoader:
         since_ms = self._since_ms - int(1000 * MARGIN_S)
         while rows < most and (page := await self._spans(self._kind, since_ms, after)):
             after = page[-1]
-            more = [lost for span in page if (lost := held.lost(span)).ranges]
-            found += more
-            rows += sum(lost.rows for lost in more)
+            for span in page:
+                if not span.is_sound:
+                    self._damaged(span, 1, f"the store says it is events {span.first_seq} to {span.last_seq}")
+                elif (lost := held.lost(span)).ranges:
+                    found.append(lost)
+                    rows += min(lost.rows, 1 + most // SHARE_OF_ONE)
         return found
 
     async def _loaded(self, lost: Sequence[LostSpan]) -> AsyncIterator[tuple[LostSpan, LoadedRows]]:
+        """The spans whose logs can be had, and their rows."""
+        failures = 0
         for begin in range(0, len(lost), AT_ONCE):
             some = lost[begin : begin + AT_ONCE]
-            for span, (first, chunks) in zip(some, await asyncio.gather(*map(self._chunks, some)), strict=True):
-                yield span, self._reader.rows(span, first, chunks)
+            for span, read in zip(some, await asyncio.gather(*map(self._chunks, some)), strict=True):
+                if isinstance(read, GarrisonError):
+                    self._away, failures = read, failures + 1
+                    continue
+                failures = 0
+                try:
+                    loaded = self._reader.rows(span, *read)
+                except Exception as error:  # the application's rules never made this log
+                    loaded = LoadedRows([], span.rows, f"{type(error).__name__}: {error}")
+                yield span, loaded
+            if failures >= AWAY:
+                return
 
-    async def _chunks(self, lost: LostSpan) -> tuple[Sequence[Chunk], Sequence[Chunk]]:
-        """The chunk with event 1, and those with the span's."""
-        span, id = lost.span, actor_id(self._kind, lost.span.key)
+    async def _chunks(self, lost: LostSpan) -> tuple[Sequence[Chunk], Sequence[Chunk]] | GarrisonError:
+        """The chunk with event 1, and those with the span's; or why they cannot be had now."""
+        span = lost.span
         try:
+            id = actor_id(self._kind, span.key)
             chunks = await self._logs.chunks(self._kind, id, span.first_seq, span.last_seq)
             first = chunks if span.first_seq == 1 else await self._logs.chunks(self._kind, id, 1, 1)
-        except Corrupt:
+        except (Corrupt, BadInput):
             return (), ()
+        except GarrisonError as error:
+            return error
+        except Exception as error:  # the driver makes nothing of a value
+            return Unavailable(f"the log of {span.key}: {type(error).__name__}: {error}")
         return first[:1], chunks
 
 
@@ -201,7 +239,7 @@ class BlockWriter:
         self._finish()
 
     async def _write(self, rows: list[Row]) -> None:
-        left = [rows]
+        left = _by_time(rows)
         while left:
             part = left.pop()
             block = self._block or await self._begin(part)
@@ -243,6 +281,17 @@ class BlockWriter:
         # The node counts it before it is there: nobody could count one whose process ends in between.
         self._node.block(self._schema.table, name, block.size, block.rows, span[1] if span is not None else 0)
         os.rename(block.path, block.path.with_name(name))
+
+
+def _by_time(rows: list[Row]) -> list[list[Row]]:
+    """`rows` in parts none of which is longer than `APART_MS`, the newest last."""
+    times = [row[0] for row in rows]
+    if max(times) - min(times) <= APART_MS:
+        return [rows]
+    found: dict[int, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row[0] // APART_MS, []).append(row)
+    return [found[place] for place in sorted(found)]
 
 
 def parts(directory: Path) -> Iterator[Path]:

@@ -15,7 +15,8 @@ Events without a note (appended by a node without columns, or before there were 
 nobody. Rows of a node that never comes back under its name are gone.
 
 An event of a log says when it was by the log's own clock only. Its row's time is reckoned from the last event before it
-that says a wall time, or from when the activation began, by the difference of the two on that clock.
+that says a wall time, or from when the activation began, by the difference of the two on that clock. A wall time of the
+future, or of long before the activation, is none: it would take all later events there.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,8 @@ Range = tuple[int, int]
 """Numbers of events, the first and the last."""
 MARGIN_S: Final = 86_400.0
 """Activations that began so long before the oldest row that may be kept are looked at: they may have newer events."""
+LAST_SEQ: Final = 2**32 - 1
+"""The greatest number that a row has for its event."""
 
 
 class RecordedSpan(NamedTuple):
@@ -37,6 +40,13 @@ class RecordedSpan(NamedTuple):
     first_seq: int
     last_seq: int
     began_ms: int
+
+    @property
+    def is_sound(self) -> bool:
+        """False where a column of the note, or of a chunk, is damaged: such a span would have more rows than all
+        others, or no number of rows at all."""
+        numbers = (self.first_seq, self.last_seq, self.began_ms)
+        return all(type(each) is int for each in numbers) and self.first_seq >= 1 and self.last_seq <= LAST_SEQ
 
 
 class LostSpan(NamedTuple):
@@ -96,10 +106,11 @@ class Reckoning:
     def __init__(self, began_ms: int, now_ms: int) -> None:
         self._wall_ms, self._clock_ms = began_ms, -1
         self._last_ms, self._now_ms = 0, now_ms
+        self._earliest_ms = max(1, began_ms - int(1000 * MARGIN_S))
 
     def time(self, clock_ms: int, told_ms: int) -> int:
         """The time of an event with `clock_ms` on the log's clock that says `told_ms` of itself (0: nothing)."""
-        if told_ms > 0:
+        if self._earliest_ms <= told_ms <= self._now_ms:
             self._wall_ms, self._clock_ms = told_ms, clock_ms
         elif self._clock_ms < 0:
             self._clock_ms = clock_ms

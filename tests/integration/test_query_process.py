@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,20 @@ async def test_a_process_that_was_started_before_its_node_is_the_first_and_anoth
         early.kill()
         assert await planned(process)
         assert process.pid != early.pid
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+async def test_a_process_that_never_begins_to_answer_is_killed(tmp_path: Path) -> None:
+    pipe = asyncio.subprocess.PIPE
+    early = await asyncio.create_subprocess_exec("sleep", "60", stdin=pipe, stdout=pipe)
+    process = QueryProcess(tmp_path, TABLES, started=early, start_s=0.01)
+    running = asyncio.ensure_future(process.run())
+    try:
+        async with asyncio.timeout(30):
+            assert await early.wait() == -signal.SIGKILL
     finally:
         running.cancel()
         with suppress(asyncio.CancelledError):

@@ -193,10 +193,12 @@ class SimLoop(asyncio.BaseEventLoop):
             self._permute(batch, self._shuffle)
         running = self._batch
         running.extend(batch)
+        timer = batch = None  # an error's frames hold this one, and a handle the future with the error
         while running:
             handle = running.popleft()
             if not handle.cancelled():
                 self._step(handle)
+            del handle
 
     def _advance(self) -> None:
         """Jump to the next timer."""
@@ -228,6 +230,7 @@ class SimLoop(asyncio.BaseEventLoop):
             raise OutOfBounds(f"{self.steps} steps, {self._at_once} of them at {self._now:.3f} s: {_label(handle)}")
         self.trace.step(self._now, _label(handle))
         handle._run()
+        del handle  # see `_run_once`
 
     @staticmethod
     def _permute(batch: list[asyncio.Handle], rng: random.Random) -> None:

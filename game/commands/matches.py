@@ -38,7 +38,7 @@ def matches(
     """List matches, newest first."""
     settings = read_settings(config, set_)
     if live:
-        answer = msgspec.json.decode(ask_admin(settings, "/api/v1/matches"))
+        answer = msgspec.json.decode(ask_admin(settings, "/api/v1/matches", has=("rows", "missing")))
         rows, missing = sorted(answer["rows"], key=_newest_first)[:limit], answer["missing"]
         if json:
             print_json(msgspec.json.encode({"matches": rows, "missing": missing}))

@@ -26,6 +26,10 @@ Token = Annotated[str | None, Parameter(help="The admin token; default: that of 
 Why = Annotated[str, Parameter(help="A line that the subject gets to see, and that stands in the log.")]
 For = Annotated[str | None, Parameter(name="--for", help="How long: 90s, 15m, 12h, 7d. Without it: for good.")]
 
+STANDING: Final = (
+    "subject", "banned_until_ms", "ban_reason", "muted_until_ms", "mute_reason", "tokens_from_ms",
+)  # fmt: skip
+"""Members of a standing as a node tells it."""
 LOG_EXAMPLES: Final = """
 Examples:
 
@@ -146,7 +150,7 @@ def standing(
     """Show how a subject stands: banned, muted, from when on its tokens count."""
     settings = read_settings(config, set_)
     actor_id("standing", subject)
-    told = ask_admin(settings, f"/api/v1/standings/{quote(subject, safe='')}", url=url, token=token)
+    told = ask_admin(settings, f"/api/v1/standings/{quote(subject, safe='')}", url=url, token=token, has=STANDING)
     return _show(msgspec.json.decode(told), told, json)
 
 
@@ -165,7 +169,9 @@ def moderation(
     """Show the log of moderation: who did what to whom and why, newest first."""
     asked = {"subject": subject, "principal": principal, "cursor": cursor, "limit": limit}
     params = urlencode({name: value for name, value in asked.items() if value})
-    told = ask_admin(read_settings(config, set_), f"/api/v1/moderation?{params}", url=url, token=token)
+    told = ask_admin(
+        read_settings(config, set_), f"/api/v1/moderation?{params}", url=url, token=token, has=("rows", "next")
+    )
     if json:
         print_json(told)
         return 0
@@ -187,7 +193,9 @@ def _act(
 ) -> int:
     """Carry an action out, once, and show the standing after it."""
     named = {**body, "lineage": secrets.token_hex(8), "command": 1}
-    told = ask_admin(read_settings(config, set_), f"/api/v1/actions/{name}", url=url, token=token, body=named)
+    told = ask_admin(
+        read_settings(config, set_), f"/api/v1/actions/{name}", url=url, token=token, body=named, has=STANDING
+    )
     return _show(msgspec.json.decode(told), told, json)
 
 

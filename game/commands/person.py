@@ -312,14 +312,15 @@ class AdminAsks:
 
     async def forget_in_columns(self) -> list[str]:
         """Have every node let go of rows of its recent past that name the player; the nodes that have not said so."""
-        ask = partial(ask_admin, url=self._url, token=self._token, body={"text": self._person})
+        ask = partial(ask_admin, url=self._url, token=self._token, body={"text": self._person}, has=("missing",))
         told = await asyncio.to_thread(ask, self._settings, "/api/v1/questions/forget")
         missing: list[str] = msgspec.json.decode(told)["missing"]
         return missing
 
     async def _post(self, body: dict[str, str]) -> Any:
         whole = {**body, "person": self._person}
-        ask = partial(ask_admin, url=self._url, token=self._token, body=whole)
+        has = ("found", "over")
+        ask = partial(ask_admin, url=self._url, token=self._token, body=whole, has=has)
         told = await asyncio.to_thread(ask, self._settings, "/api/v1/actions/erase-person")
         return msgspec.json.decode(told)
 

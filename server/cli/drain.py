@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from server.cli.common import Config, Json, Set, err, out, print_json, program, seconds_of
 from server.cli.config import read_settings
-from server.cli.status import TIMEOUT_S, NoAnswer, admin_url_of, ask_admin, row_of
+from server.cli.status import CLUSTER, TIMEOUT_S, NoAnswer, admin_url_of, ask_admin, row_of
 from server.errors import BadToken, Unavailable
 from server.settings import Settings
 
@@ -20,6 +20,8 @@ POLL_S: Final = 0.25
 PATIENCE_S: Final = 10.0
 """A node that does not answer for so long while it drains is given up."""
 NOT_DONE: Final = 1
+DRAINED: Final = ("node", "incarnation", "done", "moved", "activations_left", "sessions_left")
+"""Members of a drain as a node tells it."""
 
 EXAMPLES = """
 Examples:
@@ -56,7 +58,9 @@ def drain(
 
     def ask(body: object = None) -> dict[str, Any]:
         try:
-            answer = ask_admin(settings, "/api/v1/drain", url=place, token=token, body=body, timeout_s=answer_s)
+            answer = ask_admin(
+                settings, "/api/v1/drain", url=place, token=token, body=body, has=DRAINED, timeout_s=answer_s
+            )
         except NoAnswer as error:
             why = f"{node} does not answer ({error.why}): is it down? see `{program()} status`"
             raise Unavailable(why) from None
@@ -75,7 +79,7 @@ def drain(
 
 def _find(settings: Settings, node: str, url: str | None, token: str | None) -> tuple[str, dict[str, Any]]:
     """The admin address of `node`, and the order to send there. Raises `NotFound`, `Unavailable`."""
-    cluster = msgspec.json.decode(ask_admin(settings, "/api/v1/cluster", url=url, token=token))
+    cluster = msgspec.json.decode(ask_admin(settings, "/api/v1/cluster", url=url, token=token, has=CLUSTER))
     found = row_of(cluster, node)
     return admin_url_of(found), {"node": node, "incarnation": found["incarnation"]}
 

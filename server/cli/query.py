@@ -45,7 +45,7 @@ def query(
     """Ask in SQL about the recent past of a running cluster."""
     settings = read_settings(config, set_)
     if tables or not sql:
-        body = ask_admin(settings, "/api/v1/questions", url=url, token=token)
+        body = ask_admin(settings, "/api/v1/questions", url=url, token=token, has=("tables", "unavailable"))
         if json:
             print_json(body)
         else:
@@ -54,7 +54,8 @@ def query(
     if not 0 < timeout <= MOST_S:
         raise BadInput(f"--timeout takes seconds, more than 0 and at most {MOST_S:.0f}")
     asked = {"sql": sql, "since_ms": _since_ms(since) if since else 0, "timeout_s": timeout}
-    body = ask_admin(settings, "/api/v1/questions", url=url, token=token, body=asked, timeout_s=timeout + MARGIN_S)
+    has, answer_s = ("columns", "rows", "coverage"), timeout + MARGIN_S
+    body = ask_admin(settings, "/api/v1/questions", url=url, token=token, body=asked, has=has, timeout_s=answer_s)
     if json:
         print_json(body)
         return 0

@@ -4,6 +4,7 @@ import http.client
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -21,6 +22,8 @@ from server.wire.codec import UNDECODABLE
 
 TIMEOUT_S: Final = 5.0
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+CLUSTER: Final = ("cluster", "node", "nodes", "gone", "missing")
+"""Members of the cluster as a node tells it."""
 
 
 class NoAnswer(Unavailable):
@@ -49,7 +52,7 @@ def status(
 ) -> int:
     """Show the nodes of a running cluster."""
     settings = read_settings(config, set_)
-    body = ask_admin(settings, "/api/v1/cluster", url=url, token=token)
+    body = ask_admin(settings, "/api/v1/cluster", url=url, token=token, has=CLUSTER)
     if json:
         print_json(body)
         return 0
@@ -103,11 +106,12 @@ def ask_admin(
     url: str | None = None,
     token: str | None = None,
     body: object = None,
+    has: Collection[str] = (),
     timeout_s: float = TIMEOUT_S,
 ) -> bytes:
-    """The answer to `GET path` on a node's admin API, an object in JSON, or to a POST of `body` as JSON. Raises
-    `NoAnswer`, `Unavailable` where the answer is an error or none of a node, `BadToken`, `BadInput` for a bad `url`
-    and for what the API does not take."""
+    """The answer to `GET path` on a node's admin API, an object in JSON, or to a POST of `body` as JSON; what answers
+    without the members `has` is no node. Raises `NoAnswer`, `Unavailable` where the answer is an error or none of a
+    node, `BadToken`, `BadInput` for a bad `url` and for what the API does not take."""
     base = admin_base(settings, url)
     headers = {"authorization": f"Bearer {token or settings.admin.token or ''}"}
     data = None
@@ -129,16 +133,17 @@ def ask_admin(
     except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)
         raise NoAnswer(base, why) from None
-    if not _is_object(said):
+    if not _is_object(said, has):
         raise Unavailable(f"{base} does not answer as a node does: is it another server?")
     return said
 
 
-def _is_object(said: bytes) -> bool:
+def _is_object(said: bytes, has: Collection[str]) -> bool:
     try:
-        return isinstance(msgspec.json.decode(said), dict)
+        found = msgspec.json.decode(said)
     except UNDECODABLE:
         return False
+    return isinstance(found, dict) and all(name in found for name in has)
 
 
 def _problem(error: urllib.error.HTTPError) -> str:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from server.cli.common import Config, Json, Set, err, out, print_json, program, seconds_of
 from server.cli.config import read_settings
-from server.cli.status import TIMEOUT_S, NoAnswer, admin_url_of, ask_admin, row_of
+from server.cli.status import CLUSTER, TIMEOUT_S, NoAnswer, admin_url_of, ask_admin, row_of
 from server.errors import BadInput, BadToken, GarrisonError, Unavailable
 from server.settings import Settings
 
@@ -20,6 +20,11 @@ POLL_S: Final = 0.1
 PATIENCE_S: Final = 20.0
 """A node that does not answer for so long is given up: its new process has not come up."""
 FAILED: Final = 1
+UPGRADED: Final = (
+    "incarnation", "generation", "running", "why", "phase", "copied", "total", "pause_ms", "sessions_moved",
+    "sessions_going",
+)  # fmt: skip
+"""Members of an upgrade as a node tells it."""
 
 EXAMPLES = """
 Examples:
@@ -102,7 +107,7 @@ def upgrade(
 
 def _rows(options: Options, node: str | None) -> list[dict[str, Any]]:
     """The nodes to upgrade, as a node of the cluster sees them. Raises `NotFound`, `Unavailable`."""
-    answer = ask_admin(options.settings, "/api/v1/cluster", url=options.url, token=options.token)
+    answer = ask_admin(options.settings, "/api/v1/cluster", url=options.url, token=options.token, has=CLUSTER)
     cluster = msgspec.json.decode(answer)
     rows: list[dict[str, Any]] = cluster["nodes"]
     if node is None:
@@ -148,8 +153,9 @@ def _watch(
     """The last word of the old process, or of the new one once it is ready. Raises `Unavailable` with the reason."""
 
     def ask(path: str, body: object = None) -> Any:
+        has = () if path == "/readyz" else UPGRADED
         answer = ask_admin(
-            options.settings, path, url=place, token=options.token, body=body, timeout_s=options.answer_s
+            options.settings, path, url=place, token=options.token, body=body, has=has, timeout_s=options.answer_s
         )
         return msgspec.json.decode(answer)
 

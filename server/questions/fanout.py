@@ -80,6 +80,8 @@ class Question(NamedTuple):
     timeout_s: float
 
 
+Named = list[Any]
+"""A node's name, and the partial answer that it has given, of itself or of those whom it has asked."""
 Request = Callable[[NodeAddress, bytes, float], Awaitable[bytes]]
 """`request(address, payload, timeout_s)`: another node's answer. Raises typed errors, at once or later."""
 
@@ -124,19 +126,21 @@ class QuestionFanout:
 
     async def _gather(
         self, scan: Scan, members: Sequence[NodeAddress], own: Awaitable[bytes | None]
-    ) -> tuple[list[bytes], list[str]]:
+    ) -> tuple[list[Named], list[str]]:
         """Partial answers of this node, which is `own`, and of `members`, and those that did not answer."""
         groups = _groups(members, self._width)
         asked = asyncio.gather(*(self._group(scan, group) for group in groups))
         mine, others = await asyncio.gather(own, asked)
-        partials = [mine] if mine is not None else []
-        missing = [] if mine is not None else [str(self._me().node)]
+        name = str(self._me().node)
+        partials: list[Named] = [[name, mine]] if mine is not None else []
+        missing = [] if mine is not None else [name]
         for group, answer in zip(groups, others, strict=True):
             if answer is None:
                 missing += [str(address.node) for address in group]
             else:
-                partials += [answer.partial, *answer.more]
-                missing += answer.missing
+                head, scanned = answer
+                partials += [[str(head.node), partial] for partial in (scanned.partial, *scanned.more)]
+                missing += scanned.missing
         return partials, missing
 
     async def _own(self, scan: Scan) -> bytes | None:
@@ -157,8 +161,8 @@ class QuestionFanout:
         except BadInput:
             return None
 
-    async def _group(self, scan: Scan, group: Sequence[NodeAddress]) -> Scanned | None:
-        """The answer of a node of `group` for all of it: whichever comes first, where two had to be asked."""
+    async def _group(self, scan: Scan, group: Sequence[NodeAddress]) -> tuple[NodeAddress, Scanned] | None:
+        """A node of `group` and its answer for all of it: whichever comes first, where two had to be asked."""
         until = asyncio.get_running_loop().time() + scan.timeout_s
         asked: list[NodeAddress] = []
         answers = {asyncio.ensure_future(self._head(scan, group, asked, until))}
@@ -175,8 +179,8 @@ class QuestionFanout:
 
     async def _head(
         self, scan: Scan, group: Sequence[NodeAddress], asked: list[NodeAddress], until: float
-    ) -> Scanned | None:
-        """The answer of the first node of `group` that can be asked and is not among `asked`, to which it is added."""
+    ) -> tuple[NodeAddress, Scanned] | None:
+        """The first node of `group` that can be asked and is not among `asked`, where it is added, and its answer."""
         for address in group:
             if address in asked:
                 continue
@@ -185,7 +189,7 @@ class QuestionFanout:
             request = msgspec.structs.replace(scan, timeout_s=SHARE * left_s, members=rest)
             asked.append(address)
             try:
-                return _scanned(await self._request(address, _encode(request), left_s))
+                return address, _scanned(await self._request(address, _encode(request), left_s))
             except UNDECODABLE:
                 return None
             except GarrisonError as error:
@@ -194,7 +198,10 @@ class QuestionFanout:
         return None
 
     async def _silent(
-        self, answers: "set[asyncio.Task[Scanned | None]]", asked: list[NodeAddress], timeout_s: float
+        self,
+        answers: "set[asyncio.Task[tuple[NodeAddress, Scanned] | None]]",
+        asked: list[NodeAddress],
+        timeout_s: float,
     ) -> bool:
         """Whether the node asked last has failed, or is not there: it has answered neither its question for a while,
         nor for as long whether it is there."""
@@ -221,13 +228,14 @@ class QuestionFanout:
     async def _scanned(self, scan: Scan) -> bytes:
         members = [NodeAddress(node, incarnation) for node, incarnation in scan.members]
         partials, missing = await self._gather(scan, members, self._own_for_others(scan))
-        if len(partials) != 1:
+        found = [partial for _, partial in partials]
+        if len(found) != 1:
             try:
-                partials = [await self._process.ask("merge", [scan.plan, partials], PLAN_S)]
+                found = [await self._process.ask("merge", [scan.plan, partials], PLAN_S)]
             except GarrisonError:
-                if not partials:
+                if not found:
                     raise
-        return _encode(Scanned(partials[0], missing, partials[1:]))
+        return _encode(Scanned(found[0], missing, found[1:]))
 
 
 def _groups(members: Sequence[NodeAddress], width: int) -> list[Sequence[NodeAddress]]:

@@ -67,14 +67,13 @@ class Answerer:
                 return wire.encode(self._scan_snapshot(question, time.monotonic() + seconds))
             return wire.encode(self._scan(question, since_ms, until_ms, time.monotonic() + seconds))
         merger = Merger(question)
-        for data in values[1]:
+        for name, data in values[1]:
             try:
                 merger.add_checked(_partial(data))
             except (*UNDECODABLE, BadInput):
                 # The node is damaged, or of another version: its rows are missing, and those of the others are not.
-                merger.add(
-                    Partial([], msgspec.structs.replace(NOBODY, troubles=["the answer of a node made no sense"]))
-                )
+                trouble = f"the answer of node {str(name)[:100]} made no sense"
+                merger.add(Partial([], msgspec.structs.replace(NOBODY, troubles=[trouble])))
         if operation == "merge":
             return wire.encode(merger.result())
         if operation == "finish":

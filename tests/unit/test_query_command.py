@@ -47,7 +47,7 @@ def test_question_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str])
     assert "no UTF-8" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("body", [b"hello", b"[]", b"7", b"{", b'{"a":"\xff"}'])
+@pytest.mark.parametrize("body", [b"hello", b"[]", b"7", b"{", b'{"ok":true}', b'{"a":"\xff"}'])
 def test_server_that_is_no_node_is_told_in_a_line(body: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 

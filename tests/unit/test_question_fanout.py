@@ -39,7 +39,7 @@ class CountedProcess:
                 raise DeadlineExceeded("slow")
             await asyncio.sleep(self.slow_s)
             return msgspec.json.encode([self.name])
-        merged = sorted(name for partial in values[1] for name in msgspec.json.decode(partial))
+        merged = sorted(name for _, partial in values[1] for name in msgspec.json.decode(partial))
         if operation == "finish":
             merged = {"names": merged, "nodes": values[2], "missing": values[3]}
         return msgspec.json.encode(merged)

@@ -182,7 +182,7 @@ def test_snapshot_is_asked_like_a_table_and_says_its_age(tmp_path: Path) -> None
         merger.add(msgspec.msgpack.decode(partial, type=Partial))
     coverage = merger.result().coverage
     assert (coverage.rows_held, coverage.rows_scanned) == (1_000, 1_000) and 2 <= coverage.age_ms < 5_000
-    answer = msgspec.json.decode(answerer.do("finish", [plan, partials, 3, ["c"]]))
+    answer = msgspec.json.decode(answerer.do("finish", [plan, [["a", partial] for partial in partials], 3, ["c"]]))
     sums = [sum(number for count in (700, 300) for number in range(count) if number % 2 == odd) for odd in (0, 1)]
     assert answer["rows"] == [[0, 500, sums[0]], [1, 500, sums[1]]]
     assert answer["coverage"]["missing"] == ["c"] and answer["coverage"]["age_ms"] == coverage.age_ms

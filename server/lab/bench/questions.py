@@ -82,7 +82,7 @@ async def query(effort: Effort) -> Outcome:
                 part = answerer.do("scan", [plan, 0, 0, 60.0])
                 if number:
                     spent[sql].append(1000 * (time.process_time() - begin))
-                found = msgspec.json.decode(answerer.do("finish", [plan, [part], 1, []]))
+                found = msgspec.json.decode(answerer.do("finish", [plan, [["n1", part]], 1, []]))
                 assert found["coverage"]["rows_scanned"] == count, "a scan in a benchmark is whole"
         times = {sql: round(statistics.median(values), 1) for sql, values in spent.items()}
         slower = max((GROUPED, QUANTILE), key=times.__getitem__)

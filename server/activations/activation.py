@@ -179,11 +179,17 @@ class Activation(Turns):
 
     def release(self) -> None:
         """Ask to be deactivated once idle."""
-        self.retiring = True
+        self.retire(True)
 
     def stay(self) -> None:
         """Take `release` back."""
-        self.retiring = False
+        self.retire(False)
+
+    def retire(self, retiring: bool) -> None:
+        """Ask to be deactivated once idle, or not."""
+        if retiring != self.retiring:
+            self.retiring = retiring
+            self._node.note_retiring(self)
 
     # ---- context: its looks (`server/actors/pictures.py`) ----
     # A turn that may have changed them notes that, no more, and only the first one until somebody wants to know. What

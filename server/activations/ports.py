@@ -131,6 +131,10 @@ class ActivationNode(Protocol):
         """Drop `activation` without storing; whoever waits for it gets `error`."""
         ...
 
+    def note_retiring(self, activation: Any) -> None:
+        """Note that `activation` asks to end once idle, or takes that back."""
+        ...
+
     def look_for_facts(self, activation: Any) -> None:
         """Tell what is open of `activation`, an actor with facts: more of it is in the store."""
         ...

@@ -111,6 +111,7 @@ class ActorSystem:
         self.orphans = Orphans(services, current, catalog=catalog, calls=self.dispatcher)
         self.telling = Telling(services, calls=self.dispatcher, methods=self._methods)
         self.look_for_facts = self.telling.look
+        self.note_retiring = catalog.note_retiring
         self.strays = Strays(services, current, catalog=catalog, calls=self.dispatcher)
         self.runs_over = RunsOver(services, current, catalog=catalog, calls=self.dispatcher)
         self.pruning = Pruning(services, current, storage=storage, calls=self.dispatcher)

@@ -7,7 +7,8 @@ import pytest
 
 from server.actors.actor import Actor, remote
 from server.actors.app import App
-from server.errors import Corrupt, GarrisonError, Unavailable
+from server.catalog.catalog import AT_ONCE
+from server.errors import Corrupt, GarrisonError, Moved, Unavailable
 from server.ids import ActorId, actor_id
 from server.storage.ports import Elsewhere
 from server.view_change import change_view
@@ -84,6 +85,69 @@ async def test_the_collector_spares_what_had_a_turn_or_was_born_since_its_last_s
         await asyncio.sleep(10)
         assert not system.catalog.live
         assert system.catalog.turns == 4
+
+
+async def test_an_activation_that_asks_to_end_goes_at_the_next_look_which_is_at_such_ones_alone() -> None:
+    async with cluster(actors={"collect_interval_s": 1.0, "idle_timeout_s": 1_000.0}) as world:
+        system = world.systems["node-1"]
+        names = ("stays", "went", "stayed", "late", "pinned", "soon")
+        ids = {name: actor_id("counter", name) for name in names}
+        of = {name: await system.activate(identity) for name, identity in ids.items()}
+        for name in ("pinned", "went", "stayed", "soon"):
+            of[name].release()
+        of["stayed"].stay()
+        of["pinned"].pins += 1
+        system.catalog.discard(of["went"], Moved())
+        again = await system.activate(ids["went"])
+        of["went"].stay()  # by a turn that goes on after its end: it is not the one that lives
+        looked_at = [it async for some in system.catalog._slices(system.catalog._retiring) for it in some]
+        assert looked_at == [of["pinned"], of["soon"]]
+        await asyncio.sleep(1.5)
+        assert set(system.catalog.live) == {ids[name] for name in names} - {ids["soon"]}
+        of["pinned"].pins -= 1
+        of["late"].release()
+        await asyncio.sleep(1.0)
+        assert set(system.catalog.live.values()) == {of["stays"], of["stayed"], again}
+        assert not system.catalog._retiring
+
+
+async def test_a_blank_activation_that_asks_to_end_is_not_kept_for_that() -> None:
+    async with cluster() as world:
+        system = world.systems["node-1"]
+        blank = system.catalog.blank(A)
+        blank.release()
+        assert blank.retiring and not system.catalog._retiring
+        await system.ask(A, "add", (1,))
+        blank.stay()
+        assert not system.catalog._retiring
+
+
+async def test_an_activation_that_asked_to_end_and_moves_ends_where_it_arrives() -> None:
+    async with cluster(("node-1", "node-2"), actors={"collect_interval_s": 10.0}) as world:
+        one, two = world.systems["node-1"], world.systems["node-2"]
+        await asyncio.sleep(1)
+        await one.ask(A, "add", (1,))
+        source, target = (one, two) if A in one.catalog.live else (two, one)
+        source.catalog.live[A].release()
+        await source.migrator.move(list(source.catalog.live.values()), target.me)
+        assert target.catalog.live[A].retiring and not source.catalog.live and not source.catalog._retiring
+        await asyncio.sleep(10)
+        assert not any(system.catalog.live or system.catalog._retiring for system in (one, two))
+
+
+async def test_a_look_at_many_is_in_order_and_the_loop_has_its_turn_between() -> None:
+    async with cluster() as world:
+        catalog = world.systems["node-1"].catalog
+        many: Any = {ActorId(f"counter/{number}"): number for number in range(2 * AT_ONCE + 1)}
+        turns, seen = [], list[Any]()
+        asyncio.get_running_loop().call_soon(turns.append, 1)
+        async for some in catalog._slices(many):
+            assert bool(turns) == bool(seen)
+            seen.append(list(some))
+            if len(seen) == 1:
+                many.clear()  # what goes meanwhile is still looked at
+        assert [len(some) for some in seen] == [AT_ONCE, AT_ONCE, 1]
+        assert [it for some in seen for it in some] == list(range(2 * AT_ONCE + 1))
 
 
 async def test_the_collector_survives_errors_and_collects_what_is_idle() -> None:

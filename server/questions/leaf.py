@@ -7,12 +7,12 @@ coverage says so.
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import duckdb
 import numpy as np
@@ -37,9 +37,12 @@ from server.questions.rows import (
     rows_of,
 )
 
+T = TypeVar("T")
 SLICE_ROWS: Final = 1_000_000
 """Rows that are scanned at once, between two looks at the clock: at first, and at most after slices that were quick."""
 MOST_SLICE_ROWS: Final = 4_000_000
+FETCHED_ROWS: Final = 8_192
+"""Rows of groups that are taken over from the engine between two looks at the clock."""
 QUICK: Final = 0.1
 """The share of the time that is left that a quick slice takes."""
 
@@ -303,7 +306,7 @@ def _groups(
         _interrupted_at(connection, deadline),
     ):
         if plan.grouped:
-            return _named(_found(connection, plan, way), way, numbers)
+            return _named(_found(connection, plan, way, deadline), way, numbers, deadline)
         rows = connection.execute(way.statements[0]).fetchall()
     return newest(plan, [[_mergeable(value) for value in row] for row in rows])
 
@@ -326,28 +329,30 @@ def _counted_groups(
             if way.passes:
                 answer = connection.execute(f"SELECT CAST(({way.passes}) AS BOOLEAN) AS passes FROM rows").fetchnumpy()
                 passes = np.ma.filled(answer["passes"], False)
-            found = _found(connection, plan, way)
+            found = _found(connection, plan, way, deadline)
     for at, column in way.counted.items():
         counted = counts(blocks, column, way.key, passes, way.filters, numbers, plan.weighted)
         for key, buckets in counted.items():
             found.setdefault(key, [None] * len(plan.aggregates))[at] = buckets
-    return _named(found, way, numbers)
+    return _named(found, way, numbers, deadline)
 
 
-def _found(connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way) -> dict[tuple[Any, ...], list[Any]]:
+def _found(
+    connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way, deadline: float
+) -> dict[tuple[Any, ...], list[Any]]:
     """The groups that the statements find in the rows that are registered, by their keys as the engine has them."""
     width, keys = len(plan.aggregates), len(plan.keys)
     groups: dict[tuple[Any, ...], list[Any]] = {}
     plain = [number for number, each in enumerate(plan.aggregates) if each.op in ("add", "least", "greatest")]
     if way.statements[0]:
-        for row in connection.execute(way.statements[0]).fetchall():
+        for row in _fetched(connection, way.statements[0], deadline):
             values: list[Any] = [None] * width
             for number, value in zip(plain, row[keys:], strict=True):
                 values[number] = _mergeable(value)
             groups[key_of(row[:keys])] = values
     others = [number for number, each in enumerate(plan.aggregates) if each.op in ("sketch", "buckets")]
     for number, statement in zip(others, way.statements[1:], strict=True):
-        rows = connection.execute(statement).fetchall() if statement else ()
+        rows = _fetched(connection, statement, deadline) if statement else ()
         if plan.aggregates[number].op == "sketch":
             for row in rows:
                 groups.setdefault(key_of(row[:keys]), [None] * width)[number] = sketch_of(row[keys])
@@ -360,9 +365,36 @@ def _found(connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way) -> di
     return groups
 
 
-def _named(groups: Mapping[tuple[Any, ...], list[Any]], way: _Way, numbers: TextNumbers) -> list[list[Any]]:
+def _fetched(connection: "duckdb.DuckDBPyConnection", statement: str, deadline: float) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement. Of many groups each takes longer here than in the engine: so this raises
+    `duckdb.InterruptException` at the deadline too, where there are more than are fetched at once."""
+    found = connection.execute(statement)
+    rows: list[tuple[Any, ...]] = []
+    while part := found.fetchmany(FETCHED_ROWS):
+        rows += part
+        if len(part) == FETCHED_ROWS and time.monotonic() >= deadline:
+            abort = getattr(connection, "abort", None)  # engines before version 2 let go of the rest by themselves
+            if abort is not None:
+                abort()
+            raise duckdb.InterruptException("too many groups for the time")
+    return _in_time(rows, deadline)
+
+
+def _in_time(rows: Iterable[T], deadline: float) -> Iterator[T]:
+    """`rows`, until the deadline where they are many. Raises `duckdb.InterruptException`."""
+    for number, row in enumerate(rows, 1):
+        yield row
+        if not number % FETCHED_ROWS and time.monotonic() >= deadline:
+            raise duckdb.InterruptException("too many groups for the time")
+
+
+def _named(
+    groups: Mapping[tuple[Any, ...], list[Any]], way: _Way, numbers: TextNumbers, deadline: float
+) -> list[list[Any]]:
     """Groups as rows, with texts in the place of their numbers."""
-    result = [[*map(_mergeable, key), *values] for key, values in groups.items()]
+    result: list[list[Any]] = []
+    for key, values in _in_time(groups.items(), deadline):
+        result.append([*map(_mergeable, key), *values])
     for at in way.numbered:
         for group in result:
             group[at] = numbers.texts[group[at]].as_py()

@@ -21,7 +21,7 @@ duckdb = pytest.importorskip("duckdb")
 pa = pytest.importorskip("pyarrow")
 
 from server.questions import histogram, leaf  # noqa: E402
-from server.questions.engine import KeptEngine, engine  # noqa: E402
+from server.questions.engine import KeptEngine, engine, table  # noqa: E402
 from server.questions.partial import Coverage, Merger, Partial, finished, quantile, sketch_of  # noqa: E402
 from server.questions.plan import BadQuestion, Plan, bucket_sql, bucket_value, plan  # noqa: E402
 from server.questions.process import Answerer  # noqa: E402
@@ -371,6 +371,16 @@ def test_deadline_that_is_over_scans_nothing(nodes: tuple[list[Path], list[tuple
     question = plan("SELECT map_name, count(*) FROM events GROUP BY map_name", TABLES, NOW)
     found = SCANNER.scan(question, opened(nodes[0][0]), 0, 0, time.monotonic() - 1)
     assert found.rows == [] and (found.coverage.rows_scanned, found.coverage.rows_held) == (0, 5_000)
+
+
+def test_many_groups_end_at_the_deadline_as_the_engine_does() -> None:
+    """Of a million groups the engine is quick, and Python takes seconds."""
+    with duckdb.connect() as connection:
+        assert len(list(leaf._fetched(connection, "FROM range(1000)", time.monotonic() - 1))) == 1_000
+        numbers = pa.table({"a": list(range(20_000))})
+        for _ in range(2):
+            with pytest.raises(duckdb.InterruptException), table(connection, "rows", numbers):
+                list(leaf._fetched(connection, "SELECT a, count(*) FROM rows GROUP BY a", time.monotonic() - 1))
 
 
 def test_groups_past_the_bound_are_counted(nodes: tuple[list[Path], list[tuple[Any, ...]]], monkeypatch: Any) -> None:

@@ -215,7 +215,7 @@ class _SlowNode:
         if operation == "scan":
             await asyncio.sleep(self._rng.uniform(0.01, 0.2))
             return b"1"
-        return str(sum(int(partial) for partial in values[1])).encode()
+        return str(sum(int(partial) for _, partial in values[1])).encode()
 
 
 class _VirtualLoop(asyncio.SelectorEventLoop):

@@ -117,9 +117,10 @@ class Scanner:
             numbers = self._numbers.setdefault(plan.table, TextNumbers())
             most = min(self._most_rows, way.most_rows)
             scratch = Scratch(min(rows_held, most + max(block.rows for block in held)))
+            run = _PlanRun(connection, plan, numbers, scratch, deadline)
             for part in _slices(held, min(self._slice_rows, most), most, deadline):
                 try:
-                    groups = _groups(connection, plan, way, part, numbers, scratch, deadline)
+                    groups = _groups(run, way, part)
                 except duckdb.InterruptException:
                     break
                 merger.add(Partial(groups, Coverage(0, 0)))
@@ -283,76 +284,72 @@ def _statements(
     return statements
 
 
-def _groups(
-    connection: "duckdb.DuckDBPyConnection",
-    plan: Plan,
-    way: _Way,
-    blocks: Sequence[StoredRowBlock],
-    numbers: TextNumbers,
-    scratch: Scratch,
-    deadline: float,
-) -> list[list[Any]]:
+class _PlanRun(NamedTuple):
+    """The run of a plan on `connection`, until `deadline`, over one slice of row blocks after the other."""
+
+    connection: "duckdb.DuckDBPyConnection"
+    plan: Plan
+    numbers: TextNumbers
+    scratch: Scratch
+    deadline: float
+
+    @contextmanager
+    def reading(self, way: _Way, blocks: Sequence[StoredRowBlock]) -> Iterator[None]:
+        """The rows of `blocks`, which the engine has as `rows` meanwhile; at the deadline it is interrupted."""
+        rows = rows_of(blocks, way.reading, self.numbers, self.scratch)
+        with table(self.connection, "rows", rows), _interrupted_at(self.connection, self.deadline):
+            yield
+
+
+def _groups(run: _PlanRun, way: _Way, blocks: Sequence[StoredRowBlock]) -> list[list[Any]]:
     """The groups of the rows of `blocks`, or rows where there are none. Raises `duckdb.InterruptException` at the
     deadline."""
     if way.without is not None:
         try:
-            return _counted_groups(connection, plan, way, blocks, numbers, scratch, deadline)
+            return _counted_groups(run, way, blocks)
         except duckdb.InterruptException:
             raise
         except (TooManyCells, duckdb.Error):
             way = way.without  # no error where only rows fail that no filter lets pass
-    with (
-        table(connection, "rows", rows_of(blocks, way.reading, numbers, scratch)),
-        _interrupted_at(connection, deadline),
-    ):
-        if plan.grouped:
-            return _named(_found(connection, plan, way, deadline), way, numbers, deadline)
-        rows = connection.execute(way.statements[0]).fetchall()
-    return newest(plan, [[_mergeable(value) for value in row] for row in rows])
+    with run.reading(way, blocks):
+        if run.plan.grouped:
+            return _named(run, way, _found(run, way))
+        rows = run.connection.execute(way.statements[0]).fetchall()
+    return newest(run.plan, [[_mergeable(value) for value in row] for row in rows])
 
 
-def _counted_groups(
-    connection: "duckdb.DuckDBPyConnection",
-    plan: Plan,
-    way: _Way,
-    blocks: Sequence[StoredRowBlock],
-    numbers: TextNumbers,
-    scratch: Scratch,
-    deadline: float,
-) -> list[list[Any]]:
+def _counted_groups(run: _PlanRun, way: _Way, blocks: Sequence[StoredRowBlock]) -> list[list[Any]]:
     """As `_groups`, with aggregates that are counted. Raises `TooManyCells`, and what the engine raises."""
     found: dict[tuple[Any, ...], list[Any]] = {}
     passes = None
     if way.passes or any(way.statements):
-        rows = rows_of(blocks, way.reading, numbers, scratch)
-        with table(connection, "rows", rows), _interrupted_at(connection, deadline):
+        with run.reading(way, blocks):
             if way.passes:
-                answer = connection.execute(f"SELECT CAST(({way.passes}) AS BOOLEAN) AS passes FROM rows").fetchnumpy()
-                passes = np.ma.filled(answer["passes"], False)
-            found = _found(connection, plan, way, deadline)
+                asked = f"SELECT CAST(({way.passes}) AS BOOLEAN) AS passes FROM rows"
+                passes = np.ma.filled(run.connection.execute(asked).fetchnumpy()["passes"], False)
+            found = _found(run, way)
     for at, column in way.counted.items():
-        counted = counts(blocks, column, way.key, passes, way.filters, numbers, plan.weighted)
+        counted = counts(blocks, column, way.key, passes, way.filters, run.numbers, run.plan.weighted)
         for key, buckets in counted.items():
-            found.setdefault(key, [None] * len(plan.aggregates))[at] = buckets
-    return _named(found, way, numbers, deadline)
+            found.setdefault(key, [None] * len(run.plan.aggregates))[at] = buckets
+    return _named(run, way, found)
 
 
-def _found(
-    connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way, deadline: float
-) -> dict[tuple[Any, ...], list[Any]]:
+def _found(run: _PlanRun, way: _Way) -> dict[tuple[Any, ...], list[Any]]:
     """The groups that the statements find in the rows that are registered, by their keys as the engine has them."""
+    plan = run.plan
     width, keys = len(plan.aggregates), len(plan.keys)
     groups: dict[tuple[Any, ...], list[Any]] = {}
     plain = [number for number, each in enumerate(plan.aggregates) if each.op in ("add", "least", "greatest")]
     if way.statements[0]:
-        for row in _fetched(connection, way.statements[0], deadline):
+        for row in _fetched(run.connection, way.statements[0], run.deadline):
             values: list[Any] = [None] * width
             for number, value in zip(plain, row[keys:], strict=True):
                 values[number] = _mergeable(value)
             groups[key_of(row[:keys])] = values
     others = [number for number, each in enumerate(plan.aggregates) if each.op in ("sketch", "buckets")]
     for number, statement in zip(others, way.statements[1:], strict=True):
-        rows = _fetched(connection, statement, deadline) if statement else ()
+        rows = _fetched(run.connection, statement, run.deadline) if statement else ()
         if plan.aggregates[number].op == "sketch":
             for row in rows:
                 groups.setdefault(key_of(row[:keys]), [None] * width)[number] = sketch_of(row[keys])
@@ -388,16 +385,14 @@ def _in_time(rows: Iterable[T], deadline: float) -> Iterator[T]:
             raise duckdb.InterruptException("too many groups for the time")
 
 
-def _named(
-    groups: Mapping[tuple[Any, ...], list[Any]], way: _Way, numbers: TextNumbers, deadline: float
-) -> list[list[Any]]:
+def _named(run: _PlanRun, way: _Way, groups: Mapping[tuple[Any, ...], list[Any]]) -> list[list[Any]]:
     """Groups as rows, with texts in the place of their numbers."""
     result: list[list[Any]] = []
-    for key, values in _in_time(groups.items(), deadline):
+    for key, values in _in_time(groups.items(), run.deadline):
         result.append([*map(_mergeable, key), *values])
     for at in way.numbered:
         for group in result:
-            group[at] = numbers.texts[group[at]].as_py()
+            group[at] = run.numbers.texts[group[at]].as_py()
     return result
 
 

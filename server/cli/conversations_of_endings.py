@@ -18,6 +18,23 @@ from server.cli.conversation_steps import (
     wants,
 )
 
+EXPIRED: Final = (
+    opens(),
+    connects("$n1"),
+    hello("$id.hello", "$expired_token"),
+    hears("error", "$id.hello", "token_expired", "$text.expired", None),
+)
+"""Lines in which a client hears that its token has expired."""
+REFUSED: Final = (
+    opens(),
+    connects("$n1"),
+    hello("$id.hello", "$forged_token"),
+    hears("error", "$id.hello", "bad_token", "$text.refused", None),
+    closed(4001, connection=1),
+    connects("$n2", *AGAIN_MS),
+)
+"""Lines in which one node refuses a client's token, and the client tries the other."""
+
 OF_ENDINGS: Final[tuple[Step, ...]] = (
     conversation(
         "rate_limited",
@@ -40,10 +57,7 @@ OF_ENDINGS: Final[tuple[Step, ...]] = (
     conversation(
         "token_renewed",
         "The token has expired and the program can make another.",
-        opens(),
-        connects("$n1"),
-        hello("$id.hello", "$expired_token"),
-        hears("error", "$id.hello", "token_expired", "$text.expired", None),
+        *EXPIRED,
         closed(4002, connection=1),
         connects("$n1", *AGAIN_MS),
         hello("$id.again"),
@@ -55,10 +69,7 @@ OF_ENDINGS: Final[tuple[Step, ...]] = (
     conversation(
         "token_expired",
         "The token has expired and there is no other: the client stops.",
-        opens(),
-        connects("$n1"),
-        hello("$id.hello", "$expired_token"),
-        hears("error", "$id.hello", "token_expired", "$text.expired", None),
+        *EXPIRED,
         tells("over", "token_expired", None),
         closed(4002),
         passes(60_000),
@@ -68,12 +79,7 @@ OF_ENDINGS: Final[tuple[Step, ...]] = (
         "token_refused_by_one",
         "A node refuses the token. It may be the one that is wrong, so that the word is not final before another "
         "node has said it too.",
-        opens(),
-        connects("$n1"),
-        hello("$id.hello", "$forged_token"),
-        hears("error", "$id.hello", "bad_token", "$text.refused", None),
-        closed(4001, connection=1),
-        connects("$n2", *AGAIN_MS),
+        *REFUSED,
         hello("$id.again", "$token_for_n2"),
         welcome("$id.again", node="n2", subject="$player_of_n2"),
         tells("up", False),
@@ -85,12 +91,7 @@ OF_ENDINGS: Final[tuple[Step, ...]] = (
     conversation(
         "token_refused",
         "Each node that the client knows refuses the token: it stops.",
-        opens(),
-        connects("$n1"),
-        hello("$id.hello", "$forged_token"),
-        hears("error", "$id.hello", "bad_token", "$text.refused", None),
-        closed(4001, connection=1),
-        connects("$n2", *AGAIN_MS),
+        *REFUSED,
         hello("$id.again", "$forged_token"),
         hears("error", "$id.again", "bad_token", "$text.again", None),
         tells("over", "bad_token", None),

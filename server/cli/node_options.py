@@ -7,10 +7,6 @@ from typing import Any, Final
 import msgspec
 
 SUPERVISED: Final = "--supervised"
-_FIELDS: Final = {
-    "--config": "config", "--name": "name", "--gateway-port": "gateway_port", "--admin-port": "admin_port",
-    "--seeds": "seeds", "--app": "app", "--store": "store", "--succeed": "succeed",
-}  # fmt: skip
 _PORTS: Final = ("gateway_port", "admin_port")
 
 
@@ -28,6 +24,12 @@ class NodeOptions(msgspec.Struct, frozen=True):
     supervised: bool = False
     set_: tuple[str, ...] = ()
     succeed: str | None = None
+
+
+_FIELDS: Final = {
+    f"--{name.replace('_', '-')}": name for name in NodeOptions.__struct_fields__ if name not in ("supervised", "set_")
+}
+"""Fields by the options that have one value."""
 
 
 def plain_options(words: Sequence[str]) -> NodeOptions | None:

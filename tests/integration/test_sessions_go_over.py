@@ -14,9 +14,10 @@ import pytest
 from server.sessions.connection import LINGER_S
 from server.sessions.gateway_bequest import decode_ahead, decode_bequest
 from server.sessions.picows_driver import PicowsListener
+from server.sessions.session import Session
 from server.succession.copying_sessions import ArrivedSessions
 from server.wire.messages import Ack, Heartbeat, Watch, WatchLatest
-from tests.support.gateways import Echo, Light, Note, Pilot, Post, Slow, Tell, connect, gateways
+from tests.support.gateways import Echo, Light, Note, Pilot, Post, Slow, Tell, World, connect, gateways
 from tests.support.presences import MemoryPresence
 from tests.support.successions import Succession
 from tests.support.waiting import until
@@ -204,19 +205,25 @@ async def test_a_hidden_friend_stays_hidden_and_newer_relations_are_asked_for() 
 # ---- what is under way ----
 
 
+async def at_rest_with_a_line(world: World) -> tuple[Pilot, Session, Succession]:
+    """A client that has sent forty messages at once, its session, in which some of them wait in line, and a succession
+    of its node, which is at rest."""
+    client = world.client("node-1")
+    await client.hello()
+    for number in range(100, 140):
+        await client.send(Echo(number, str(number)))
+    node = world.nodes["node-1"]
+    session, over = node.gateway.table.players["p"], Succession(world, node)
+    while session.in_line is None or not session.in_line.messages:  # noqa: ASYNC110 - the next turn of the loop
+        await asyncio.sleep(0)
+    over.rest()
+    return client, session, over
+
+
 @pytest.mark.virtual_time
 async def test_messages_in_line_are_handled_there_in_order() -> None:
     async with gateways(gateway={"rate_per_s": 10, "rate_burst": 60}) as world:
-        node = world.nodes["node-1"]
-        client = world.client("node-1")
-        await client.hello()
-        for number in range(100, 140):
-            await client.send(Echo(number, str(number)))
-        session = node.gateway.table.players["p"]
-        over = Succession(world, node)
-        while session.in_line is None or not session.in_line.messages:  # noqa: ASYNC110 - the next turn of the loop
-            await asyncio.sleep(0)
-        over.rest()
+        client, _, over = await at_rest_with_a_line(world)
         over.freeze()
         await over.go()
         for number in range(100, 140):
@@ -547,16 +554,8 @@ async def test_bytes_that_a_carried_socket_does_not_take_are_written_when_it_is_
 @pytest.mark.virtual_time
 async def test_messages_in_line_stay_there_once_waiting_has_ended_and_are_handled_if_nothing_comes_of_it() -> None:
     async with gateways(gateway={"rate_per_s": 10, "rate_burst": 60}) as world:
-        node = world.nodes["node-1"]
-        client = world.client("node-1")
-        await client.hello()
-        for number in range(100, 140):
-            await client.send(Echo(number, str(number)))
-        session = node.gateway.table.players["p"]
-        over = Succession(world, node)
-        while session.in_line is None or not session.in_line.messages:  # noqa: ASYNC110 - the next turn of the loop
-            await asyncio.sleep(0)
-        over.rest()
+        client, session, over = await at_rest_with_a_line(world)
+        node = over.old
         node.gateway.succession.end_waiting()
         waiting = session.in_line.messages
         await asyncio.sleep(1)

@@ -83,6 +83,16 @@ async def succeed(world: Street, name: str, pause_s: float = 0.2, slices: int = 
     return heir, engine
 
 
+async def lit_and_watched(home: TestSystem, watching: PresenceEngine) -> tuple[str, WatchedPlayer]:
+    """A player of node-2's slots who is at `home` and looks `a`, and its entry at `watching`, which knows that."""
+    key = key_owned_by(home, Player, "node-2")
+    await home.catalog.activate(actor_id("lantern", key))
+    await light(home, key, b"a")
+    [entry] = watching.watch([key])
+    await until(lambda: entry.pictures == looks(b"a"))
+    return key, entry
+
+
 class Seen:
     """All that an entry has been."""
 
@@ -133,11 +143,7 @@ async def test_a_picture_is_known_unless_nobody_speaks_for_long_and_again_soon_a
 ) -> None:
     async with street(3) as world:
         home, watching = world.systems["node-1"], world.engines["3"]
-        key = key_owned_by(home, Player, "node-2")
-        await home.catalog.activate(actor_id("lantern", key))
-        await light(home, key, b"a")
-        [entry] = watching.watch([key])
-        await until(lambda: entry.pictures == looks(b"a"))
+        _, entry = await lit_and_watched(home, watching)
         await asyncio.sleep(1.0)
         seen = Seen(watching, entry)
         await succeed(world, "node-2", pause_s)
@@ -149,11 +155,7 @@ async def test_a_picture_is_known_unless_nobody_speaks_for_long_and_again_soon_a
 async def test_changes_of_the_last_moment_are_told_by_the_heir() -> None:
     async with street() as world:
         home, watching = world.systems["node-1"], world.engines["2"]
-        key = key_owned_by(home, Player, "node-2")
-        await home.catalog.activate(actor_id("lantern", key))
-        await light(home, key, b"a")
-        [entry] = watching.watch([key])
-        await until(lambda: entry.pictures == looks(b"a"))
+        key, entry = await lit_and_watched(home, watching)
         world.network.delay = lambda frm, to: None
         await light(home, key, b"b")
         await asyncio.sleep(0.05)
@@ -172,12 +174,8 @@ async def test_changes_of_the_last_moment_are_told_by_the_heir() -> None:
 async def test_players_who_look_different_in_the_heir_are_told_of() -> None:
     async with street() as world:
         home, watching = world.systems["node-1"], world.engines["2"]
-        key = key_owned_by(home, Player, "node-2")
-        await home.catalog.activate(actor_id("lantern", key))
-        await light(home, key, b"a")
-        [entry] = watching.watch([key])
+        key, entry = await lit_and_watched(home, watching)
         entry.watchers = "somebody"
-        await until(lambda: entry.pictures == looks(b"a"))
         await asyncio.sleep(2.0)
         heir, engine = heir_of(world, "node-1")
         copy(home, heir)
@@ -212,11 +210,8 @@ async def test_a_copy_that_is_replaced_or_withdrawn_is_shown_as_the_last_one_or_
 async def test_a_player_whose_actor_cannot_go_over_is_seen_to_be_gone_and_comes_back_with_the_next_call() -> None:
     async with street() as world:
         home, watching = world.systems["node-1"], world.engines["2"]
-        key = key_owned_by(home, Player, "node-2")
-        player = await home.catalog.activate(actor_id("lantern", key))
-        await light(home, key, b"a")
-        [entry] = watching.watch([key])
-        await until(lambda: entry.pictures == looks(b"a"))
+        key, entry = await lit_and_watched(home, watching)
+        player = home.find(actor_id("lantern", key))
         heir, engine = heir_of(world, "node-1")
         home.hold()
         home.leave_to_store(player)

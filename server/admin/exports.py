@@ -9,10 +9,10 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
@@ -25,6 +25,7 @@ from server.actors.app import App, ExportCommand
 from server.admin.own import logged
 from server.errors import DeadlineExceeded, NotFound, Overloaded, Unavailable
 from server.ids import actor_id, key_of
+from server.runtime.process import signal_child
 from server.settings import ENV_PREFIX, Settings
 
 MAX_S: Final = 3_600.0
@@ -80,8 +81,7 @@ class Exporter:
             why = f"not done within {timeout_s:g} s: `garrison {' '.join(command.words)}` has all the time it needs"
             raise DeadlineExceeded(why) from None
         finally:
-            with suppress(ProcessLookupError):
-                process.kill()
+            signal_child(process, signal.SIGKILL)
             await process.wait()
         if code:
             lines = said.decode("utf-8", "replace").strip().splitlines()

@@ -30,6 +30,7 @@ from server.cli.node_process import NodeProcess
 from server.drivers import upgrade_store
 from server.errors import BadSetting, Unavailable
 from server.runtime.admin_token import new_admin_token
+from server.runtime.process import signal_child
 from server.transport.addresses import join_endpoint
 
 LOOPBACK: Final = "127.0.0.1"
@@ -324,22 +325,15 @@ async def stop_process(process: asyncio.subprocess.Process, timeout_s: float) ->
     """Ask with SIGTERM, wait, then SIGKILL. True if it ended by itself."""
     if process.returncode is not None:
         return True
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+    signal_child(process, signal.SIGTERM)
     try:
         async with asyncio.timeout(timeout_s):
             await process.wait()
     except TimeoutError:
-        kill_process(process)
+        signal_child(process, signal.SIGKILL)
         await process.wait()
         return False
     return True
-
-
-def kill_process(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
 
 
 def name_of(index: int) -> str:

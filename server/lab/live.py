@@ -16,9 +16,10 @@ from typing import Any, Final
 from rich.console import Console
 from rich.status import Status
 
-from server.cli.local_cluster import Home, LocalCluster, kill_process, spawn_self, stop_process
+from server.cli.local_cluster import Home, LocalCluster, spawn_self, stop_process
 from server.cli.node_process import last_words
 from server.errors import BadSetting, Unavailable
+from server.runtime.process import signal_child
 
 BOTS_STOP_S: Final = 30.0
 
@@ -65,7 +66,7 @@ class Live:
     def kill_all(self) -> None:
         """End every process at once."""
         if self.bots is not None:
-            kill_process(self.bots)
+            signal_child(self.bots, signal.SIGKILL)
         if self.cluster is not None:
             self.cluster.kill()
 

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import json as jsonlib
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from server.cli.local_cluster import Home, kill_process, spawn_self
+from server.cli.local_cluster import Home, spawn_self
 from server.cli.node_process import last_words
 from server.errors import Unavailable
+from server.runtime.process import signal_child
 
 HEARD_S: Final = 3.0
 """How long the bots may take to tell their counts after it."""
@@ -46,7 +48,7 @@ async def run_command(home: Home, *arguments: str) -> dict[str, Any]:
         answer = await process.stdout.read()
         await process.wait()
     finally:
-        kill_process(process)
+        signal_child(process, signal.SIGKILL)
     if not answer:
         raise Unavailable(f"garrison upgrade: {last_words(log)}")
     told: dict[str, Any] = jsonlib.loads(answer)

@@ -7,10 +7,10 @@ keeps to deadlines itself, so one that does not answer for `STUCK_S` longer is k
 
 import asyncio
 import importlib.util
+import signal
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ import structlog
 from server.columns.layout import Schema
 from server.errors import BadInput, Corrupt, DeadlineExceeded, GarrisonError, Internal, Overloaded, Unavailable
 from server.questions import wire
+from server.runtime.process import signal_child
 
 EXTRA: Final = ("duckdb", "sqlglot", "datasketches", "pyarrow")
 """Modules of the extra `query`."""
@@ -107,8 +108,7 @@ class QueryProcess:
                 starting.cancel()
         finally:
             self._process = None
-            with suppress(ProcessLookupError):
-                process.kill()
+            signal_child(process, signal.SIGKILL)
             self._give_up()
             await process.wait()
 
@@ -164,8 +164,7 @@ class QueryProcess:
         if self._process is process and number in self._waiting:
             log.error("query process is stuck and killed", pid=process.pid)
             self._give_up()  # at once: nobody else has to find it stuck
-            with suppress(ProcessLookupError):
-                process.kill()
+            signal_child(process, signal.SIGKILL)
 
     def _give_up(self) -> None:
         for waiting in self._waiting.values():

@@ -7,6 +7,7 @@ afterwards.
 """
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -36,6 +37,7 @@ from server.reloads.messages import (
 )
 from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
+from server.runtime.process import signal_child
 
 PAUSES_S: Final = (1.0, 5.0, 15.0, 60.0)
 """Pauses before the process is started again, the last one again and again."""
@@ -113,7 +115,7 @@ class Reload:
             return f"no process: {error}"
         self._process = process
         if self._held_back or self._ended:  # while the process was made
-            process.kill()
+            signal_child(process, signal.SIGKILL)
         assert process.stdin is not None and process.stdout is not None
         begin = ReloadBegin(self._settings, str(self._store.directory.absolute()), me.node, me.incarnation, tables)
         why = "the process ended"
@@ -163,5 +165,4 @@ class Reload:
 
     def _kill(self) -> None:
         if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            signal_child(self._process, signal.SIGKILL)

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import signal
+from asyncio.subprocess import Process
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +30,17 @@ def _pages() -> tuple[int, int]:
             return resident, shared
     except (OSError, ValueError):
         return 0, 0
+
+
+def signal_child(child: Process, number: signal.Signals) -> None:
+    """Send a signal to a child of asyncio's; nothing where it has ended.
+
+    The child's own `kill` reaps one that has ended a moment ago, ahead of its watcher, which then reports the exit code
+    255 for it. Its number is nobody else's yet: the system gives numbers in order, and the watcher's word comes with
+    the loop's next turn."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, number)
 
 
 NICE: Final = 10

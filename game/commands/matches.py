@@ -11,9 +11,9 @@ from rich.text import Text
 
 from game import replay as replays
 from game.commands.stored import StoredMatch, list_matches
+from server.cli.admin_side import AdminSide
 from server.cli.common import Config, Json, Set, err, out, print_json
 from server.cli.config import read_settings
-from server.cli.status import ask_admin
 from server.texts import escaped
 
 EXAMPLES = """
@@ -38,7 +38,7 @@ def matches(
     """List matches, newest first."""
     settings = read_settings(config, set_)
     if live:
-        answer = msgspec.json.decode(ask_admin(settings, "/api/v1/matches", has=("rows", "missing")))
+        answer = msgspec.json.decode(AdminSide.of(settings).ask("/api/v1/matches", has=("rows", "missing")))
         rows, missing = sorted(answer["rows"], key=_newest_first)[:limit], answer["missing"]
         if json:
             print_json(msgspec.json.encode({"matches": rows, "missing": missing}))

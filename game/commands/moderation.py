@@ -14,15 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from game.moderation.rules import FOR_GOOD, lasts
-from server.cli.common import Config, Json, Set, out, print_json, seconds_of
-from server.cli.config import read_settings
-from server.cli.status import ask_admin
+from server.cli.admin_side import BY_SETTINGS, AdminOptions
+from server.cli.common import Json, out, print_json, seconds_of
 from server.errors import BadInput
 from server.ids import actor_id
 from server.texts import escaped
 
-Url = Annotated[str | None, Parameter(help="The admin address of any node.")]
-Token = Annotated[str | None, Parameter(help="The admin token; default: that of the settings.")]
 Why = Annotated[str, Parameter(help="A line that the subject gets to see, and that stands in the log.")]
 For = Annotated[str | None, Parameter(name="--for", help="How long: 90s, 15m, 12h, 7d. Without it: for good.")]
 
@@ -46,14 +43,11 @@ def ban(
     reason: Why = "",
     for_: For = None,
     json: Json = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
 ) -> int:
     """Let a player, host or service have no session: those that it has end, new ones are refused."""
     body = {"subject": subject, "reason": reason, "for_ms": _length_ms(for_)}
-    return _act("ban", body, json, url, token, config, set_)
+    return _act("ban", body, json, admin)
 
 
 def unban(
@@ -62,13 +56,10 @@ def unban(
     *,
     reason: Why = "",
     json: Json = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
 ) -> int:
     """End a ban."""
-    return _act("unban", {"subject": subject, "reason": reason}, json, url, token, config, set_)
+    return _act("unban", {"subject": subject, "reason": reason}, json, admin)
 
 
 def mute(
@@ -78,14 +69,11 @@ def mute(
     reason: Why = "",
     for_: For = None,
     json: Json = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
 ) -> int:
     """Hide a player's own lines and fields from others, and refuse its invitations."""
     body = {"subject": subject, "reason": reason, "for_ms": _length_ms(for_)}
-    return _act("mute", body, json, url, token, config, set_)
+    return _act("mute", body, json, admin)
 
 
 def unmute(
@@ -94,13 +82,10 @@ def unmute(
     *,
     reason: Why = "",
     json: Json = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
 ) -> int:
     """End a mute."""
-    return _act("unmute", {"subject": subject, "reason": reason}, json, url, token, config, set_)
+    return _act("unmute", {"subject": subject, "reason": reason}, json, admin)
 
 
 def kick(
@@ -109,13 +94,10 @@ def kick(
     *,
     reason: Why = "",
     json: Json = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
 ) -> int:
     """End every session of a player, host or service. It may come back."""
-    return _act("kick", {"subject": subject, "reason": reason}, json, url, token, config, set_)
+    return _act("kick", {"subject": subject, "reason": reason}, json, admin)
 
 
 def revoke(
@@ -127,14 +109,11 @@ def revoke(
         str | None, Parameter(help="Tokens issued before this time (2026-11-29T12:00:00Z). Without it: before now.")
     ] = None,
     json: Json = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
 ) -> int:
     """Take no token any more that a subject has now, and end the sessions that use one."""
     body = {"subject": subject, "reason": reason, "before_ms": _time_ms(before)}
-    return _act("revoke", body, json, url, token, config, set_)
+    return _act("revoke", body, json, admin)
 
 
 def standing(
@@ -142,15 +121,12 @@ def standing(
     /,
     *,
     json: Json = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
 ) -> int:
     """Show how a subject stands: banned, muted, from when on its tokens count."""
-    settings = read_settings(config, set_)
+    side = admin.side()
     actor_id("standing", subject)
-    told = ask_admin(settings, f"/api/v1/standings/{quote(subject, safe='')}", url=url, token=token, has=STANDING)
+    told = side.ask(f"/api/v1/standings/{quote(subject, safe='')}", has=STANDING)
     return _show(msgspec.json.decode(told), told, json)
 
 
@@ -161,17 +137,12 @@ def moderation(
     limit: Annotated[int, Parameter(help="At most so many.", validator=validators.Number(gte=1, lte=500))] = 50,
     cursor: Annotated[str, Parameter(help="The `next` of another page.")] = "",
     json: Json = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
 ) -> int:
     """Show the log of moderation: who did what to whom and why, newest first."""
     asked = {"subject": subject, "principal": principal, "cursor": cursor, "limit": limit}
     params = urlencode({name: value for name, value in asked.items() if value})
-    told = ask_admin(
-        read_settings(config, set_), f"/api/v1/moderation?{params}", url=url, token=token, has=("rows", "next")
-    )
+    told = admin.side().ask(f"/api/v1/moderation?{params}", has=("rows", "next"))
     if json:
         print_json(told)
         return 0
@@ -182,20 +153,10 @@ def moderation(
     return 0
 
 
-def _act(
-    name: str,
-    body: dict[str, Any],
-    json: bool,
-    url: str | None,
-    token: str | None,
-    config: Config,
-    set_: Set,
-) -> int:
+def _act(name: str, body: dict[str, Any], json: bool, admin: AdminOptions) -> int:
     """Carry an action out, once, and show the standing after it."""
     named = {**body, "lineage": secrets.token_hex(8), "command": 1}
-    told = ask_admin(
-        read_settings(config, set_), f"/api/v1/actions/{name}", url=url, token=token, body=named, has=STANDING
-    )
+    told = admin.side().ask(f"/api/v1/actions/{name}", body=named, has=STANDING)
     return _show(msgspec.json.decode(told), told, json)
 
 

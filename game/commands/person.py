@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -21,13 +20,12 @@ import msgspec
 from cyclopts import App, Parameter
 
 from game.commands.files import written_whole
-from game.commands.moderation import Token, Url
 from game.people.erasing import Erasure, Told
 from game.people.names import plain
 from game.replay import MATCH
+from server.cli.admin_side import BY_SETTINGS, AdminOptions, AdminSide, NoAnswer
 from server.cli.common import Config, Json, Set, err, out, print_json, seconds_of
 from server.cli.config import read_settings
-from server.cli.status import NoAnswer, ask_admin
 from server.cli.stored import opened_store
 from server.drivers import build_store_queries, load_app
 from server.errors import BadInput, Corrupt, NotFound, Unavailable
@@ -213,21 +211,17 @@ def erase(
     ] = False,
     wait: Annotated[str, Parameter(help="How long to go on: 90s, 15m.")] = "2m",
     json: Json = False,
-    url: Url = None,
-    token: Token = None,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
 ) -> int:
     """Erase a player from every table and every log. Without --yes: count what names it."""
-    settings = read_settings(config, set_)
+    settings = admin.settings()
     name = key_of(actor_id("player", player))
     if is_made_up(name):
         raise BadInput(f"{name} stands for somebody who was erased")
     if not yes:
         return asyncio.run(_count(settings, name, json))
-    told = asyncio.run(
-        _erase(settings, name, forgive, seconds_of(wait, "--wait"), AdminAsks(settings, name, url, token))
-    )
+    asks = AdminAsks(AdminSide.of(settings, admin.url, admin.token), name)
+    told = asyncio.run(_erase(settings, name, forgive, seconds_of(wait, "--wait"), asks))
     if json:
         print_json(msgspec.json.encode(told))
     else:
@@ -296,8 +290,8 @@ async def _passed(erasure: Erasure) -> bool:
 class AdminAsks:
     """Implements `game.people.erasing.Asks` by the admin API of a node."""
 
-    def __init__(self, settings: Settings, person: str, url: str | None, token: str | None) -> None:
-        self._settings, self._person, self._url, self._token = settings, person, url, token
+    def __init__(self, side: AdminSide, person: str) -> None:
+        self._side, self._person = side, person
 
     async def __call__(self, identity: ActorId, method: str, *args: str) -> Any:
         body = {"step": method, "kind": kind_of(identity), "key": key_of(identity)}
@@ -312,16 +306,15 @@ class AdminAsks:
 
     async def forget_in_columns(self) -> list[str]:
         """Have every node let go of rows of its recent past that name the player; the nodes that have not said so."""
-        ask = partial(ask_admin, url=self._url, token=self._token, body={"text": self._person}, has=("missing",))
-        told = await asyncio.to_thread(ask, self._settings, "/api/v1/questions/forget")
+        body, has = {"text": self._person}, ("missing",)
+        told = await asyncio.to_thread(self._side.ask, "/api/v1/questions/forget", body=body, has=has)
         missing: list[str] = msgspec.json.decode(told)["missing"]
         return missing
 
     async def _post(self, body: dict[str, str]) -> Any:
         whole = {**body, "person": self._person}
         has = ("found", "over")
-        ask = partial(ask_admin, url=self._url, token=self._token, body=whole, has=has)
-        told = await asyncio.to_thread(ask, self._settings, "/api/v1/actions/erase-person")
+        told = await asyncio.to_thread(self._side.ask, "/api/v1/actions/erase-person", body=whole, has=has)
         return msgspec.json.decode(told)
 
 

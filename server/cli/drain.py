@@ -10,11 +10,9 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from server.cli.common import Config, Json, Set, err, out, print_json, program, seconds_of
-from server.cli.config import read_settings
-from server.cli.status import CLUSTER, TIMEOUT_S, NoAnswer, admin_url_of, ask_admin, row_of
+from server.cli.admin_side import BY_SETTINGS, TIMEOUT_S, AdminOptions, NoAnswer, row_of
+from server.cli.common import Json, err, out, print_json, program, seconds_of
 from server.errors import BadToken, Unavailable
-from server.settings import Settings
 
 POLL_S: Final = 0.25
 PATIENCE_S: Final = 10.0
@@ -37,13 +35,10 @@ def drain(
     /,
     *,
     wait: Annotated[str, Parameter(help="How long to watch: 90s, 15m. The drain goes on after that.")] = "10m",
-    url: Annotated[str | None, Parameter(help="The admin address of any node.")] = None,
-    token: Annotated[str | None, Parameter(help="The admin token; default: that of the settings.")] = None,
     json: Annotated[
         Json, Parameter(help="One JSON document on standard output; `drained` says whether the node is empty now.")
     ] = False,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
     answer_s: Annotated[float, Parameter(show=False)] = TIMEOUT_S,
     patience_s: Annotated[float, Parameter(show=False)] = PATIENCE_S,
 ) -> int:
@@ -52,22 +47,21 @@ def drain(
     The node takes no new work and stays a member until it is stopped. Ends with exit code 1 if it
     is not empty in time.
     """
-    settings, wait_s = read_settings(config, set_), seconds_of(wait, "--wait")
+    side, wait_s = admin.side(), seconds_of(wait, "--wait")
     began = time.monotonic()
-    place, order = _find(settings, node, url, token)
+    row = row_of(side.cluster(), node)
+    there = side.at(row)
 
     def ask(body: object = None) -> dict[str, Any]:
         try:
-            answer = ask_admin(
-                settings, "/api/v1/drain", url=place, token=token, body=body, has=DRAINED, timeout_s=answer_s
-            )
+            answer = there.ask("/api/v1/drain", body=body, has=DRAINED, timeout_s=answer_s)
         except NoAnswer as error:
             why = f"{node} does not answer ({error.why}): is it down? see `{program()} status`"
             raise Unavailable(why) from None
         told: dict[str, Any] = msgspec.json.decode(answer)
         return told
 
-    told = ask(order)
+    told = ask({"node": node, "incarnation": row["incarnation"]})
     with _progress(node) as show:
         while not told["done"] and time.monotonic() - began < wait_s:
             show(told)
@@ -75,13 +69,6 @@ def drain(
             told = _ask_patiently(ask, told, patience_s)
     _report(told, time.monotonic() - began, json)
     return 0 if told["done"] else NOT_DONE
-
-
-def _find(settings: Settings, node: str, url: str | None, token: str | None) -> tuple[str, dict[str, Any]]:
-    """The admin address of `node`, and the order to send there. Raises `NotFound`, `Unavailable`."""
-    cluster = msgspec.json.decode(ask_admin(settings, "/api/v1/cluster", url=url, token=token, has=CLUSTER))
-    found = row_of(cluster, node)
-    return admin_url_of(found), {"node": node, "incarnation": found["incarnation"]}
 
 
 def _ask_patiently(ask: Callable[[], dict[str, Any]], last: dict[str, Any], patience_s: float) -> dict[str, Any]:

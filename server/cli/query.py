@@ -11,9 +11,8 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from server.cli.common import Config, Json, Set, err, out, print_json, seconds_of
-from server.cli.config import read_settings
-from server.cli.status import ask_admin
+from server.cli.admin_side import BY_SETTINGS, AdminOptions
+from server.cli.common import Json, err, out, print_json, seconds_of
 from server.errors import BadInput
 from server.texts import escaped, escaped_lines
 
@@ -36,16 +35,13 @@ def query(
     timeout: Annotated[float, Parameter(help="Seconds; what is not scanned by then is left out.")] = 2.0,
     tables: Annotated[bool, Parameter(help="Show the tables and their columns.", negative="")] = False,
     csv_: Annotated[bool, Parameter(name="--csv", help="Comma-separated values.", negative="")] = False,
-    url: Annotated[str | None, Parameter(help="The admin address of any node.")] = None,
-    token: Annotated[str | None, Parameter(help="The admin token; default: that of the settings.")] = None,
     json: Json = False,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
 ) -> int:
     """Ask in SQL about the recent past of a running cluster."""
-    settings = read_settings(config, set_)
+    side = admin.side()
     if tables or not sql:
-        body = ask_admin(settings, "/api/v1/questions", url=url, token=token, has=("tables", "unavailable"))
+        body = side.ask("/api/v1/questions", has=("tables", "unavailable"))
         if json:
             print_json(body)
         else:
@@ -54,8 +50,8 @@ def query(
     if not 0 < timeout <= MOST_S:
         raise BadInput(f"--timeout takes seconds, more than 0 and at most {MOST_S:.0f}")
     asked = {"sql": sql, "since_ms": _since_ms(since) if since else 0, "timeout_s": timeout}
-    has, answer_s = ("columns", "rows", "coverage"), timeout + MARGIN_S
-    body = ask_admin(settings, "/api/v1/questions", url=url, token=token, body=asked, has=has, timeout_s=answer_s)
+    has = ("columns", "rows", "coverage")
+    body = side.ask("/api/v1/questions", body=asked, has=has, timeout_s=timeout + MARGIN_S)
     if json:
         print_json(body)
         return 0

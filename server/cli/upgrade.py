@@ -10,11 +10,9 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from server.cli.common import Config, Json, Set, err, out, print_json, program, seconds_of
-from server.cli.config import read_settings
-from server.cli.status import CLUSTER, TIMEOUT_S, NoAnswer, admin_url_of, ask_admin, row_of
+from server.cli.admin_side import BY_SETTINGS, TIMEOUT_S, AdminOptions, AdminSide, NoAnswer, row_of
+from server.cli.common import Json, err, out, print_json, program, seconds_of
 from server.errors import BadInput, BadToken, GarrisonError, Unavailable
-from server.settings import Settings
 
 POLL_S: Final = 0.1
 PATIENCE_S: Final = 20.0
@@ -53,9 +51,7 @@ class Upgraded(msgspec.Struct):
 class Options(msgspec.Struct, frozen=True):
     """The way in which nodes are asked; `wait_s` and `patience_s` bound each."""
 
-    settings: Settings
-    url: str | None
-    token: str | None
+    side: AdminSide
     wait_s: float
     answer_s: float
     patience_s: float
@@ -69,13 +65,10 @@ def upgrade(
         bool, Parameter(name="--all", help="Every node of the cluster, one after the other.", negative="")
     ] = False,
     wait: Annotated[str, Parameter(help="How long a node may take: 90s, 5m.")] = "2m",
-    url: Annotated[str | None, Parameter(help="The admin address of any node.")] = None,
-    token: Annotated[str | None, Parameter(help="The admin token; default: that of the settings.")] = None,
     json: Annotated[
         Json, Parameter(help="One JSON document on standard output; `upgraded` says whether all was well.")
     ] = False,
-    config: Config = None,
-    set_: Set = None,
+    admin: AdminOptions = BY_SETTINGS,
     answer_s: Annotated[float, Parameter(show=False)] = TIMEOUT_S,
     patience_s: Annotated[float, Parameter(show=False)] = PATIENCE_S,
 ) -> int:
@@ -87,8 +80,7 @@ def upgrade(
     """
     if (node is None) != all_:
         raise BadInput("upgrade takes the name of a node, or --all")
-    settings = read_settings(config, set_)
-    options = Options(settings, url, token, seconds_of(wait, "--wait"), answer_s, patience_s)
+    options = Options(admin.side(), seconds_of(wait, "--wait"), answer_s, patience_s)
     rows = _rows(options, node)
     done: list[Upgraded] = []
     for row in rows:
@@ -107,8 +99,7 @@ def upgrade(
 
 def _rows(options: Options, node: str | None) -> list[dict[str, Any]]:
     """The nodes to upgrade, as a node of the cluster sees them. Raises `NotFound`, `Unavailable`."""
-    answer = ask_admin(options.settings, "/api/v1/cluster", url=options.url, token=options.token, has=CLUSTER)
-    cluster = msgspec.json.decode(answer)
+    cluster = options.side.cluster()
     rows: list[dict[str, Any]] = cluster["nodes"]
     if node is None:
         return sorted(rows, key=lambda row: str(row["node"]))
@@ -121,9 +112,9 @@ def _upgrade(options: Options, row: dict[str, Any]) -> Upgraded:
     node, incarnation = row["node"], row["incarnation"]
     failed = Upgraded(node, incarnation, False, -1, 0.0)
     try:
-        place = admin_url_of(row)
+        there = options.side.at(row)
         with _progress(node) as show:
-            told = _watch(options, place, {"node": node, "incarnation": incarnation}, failed, show, began)
+            told = _watch(options, there, {"node": node, "incarnation": incarnation}, failed, show, began)
     except BadToken:
         raise
     except GarrisonError as error:
@@ -144,7 +135,7 @@ def _upgrade(options: Options, row: dict[str, Any]) -> Upgraded:
 
 def _watch(
     options: Options,
-    place: str,
+    there: AdminSide,
     order: dict[str, Any],
     failed: Upgraded,
     show: Callable[[dict[str, Any]], None],
@@ -154,10 +145,7 @@ def _watch(
 
     def ask(path: str, body: object = None) -> Any:
         has = () if path == "/readyz" else UPGRADED
-        answer = ask_admin(
-            options.settings, path, url=place, token=options.token, body=body, has=has, timeout_s=options.answer_s
-        )
-        return msgspec.json.decode(answer)
+        return msgspec.json.decode(there.ask(path, body=body, has=has, timeout_s=options.answer_s))
 
     try:
         first = told = ask("/api/v1/upgrade", order)

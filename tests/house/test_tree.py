@@ -62,10 +62,10 @@ def test_every_word_of_the_glossary_is_used_where_it_lives() -> None:
 
 
 IP_HOSTS = {
-    "server.admin.app", "server.admin.security", "server.cli.common", "server.cli.local_cluster", "server.cli.status",
-    "server.cli.viewer", "server.cluster.membership", "server.lab.bench.raw_socket", "server.lab.chaos.stores",
-    "server.runtime.listening", "server.sessions.accepting", "server.sessions.picows_driver",
-    "server.settings", "server.storage.journal.local",
+    "server.admin.app", "server.admin.security", "server.cli.admin_side", "server.cli.common",
+    "server.cli.local_cluster", "server.cli.viewer", "server.cluster.membership", "server.lab.bench.raw_socket",
+    "server.lab.chaos.stores", "server.runtime.listening", "server.sessions.accepting",
+    "server.sessions.picows_driver", "server.settings", "server.storage.journal.local",
     "server.transport.addresses", "server.transport.tcp",
 }  # fmt: skip
 """Modules of the engine in which a host is a machine or its address."""

@@ -16,11 +16,11 @@ import pytest
 
 from garrison import connect
 from garrison.messages import PresenceGet, PresenceSet
+from server.cli.admin_side import admin_base
 from server.cli.app import run
 from server.cli.common import client_url, token_maker
 from server.cli.config import read_settings
 from server.cli.local_cluster import Home, LocalCluster, free_places
-from server.cli.status import admin_base
 from server.errors import BadInput
 from server.settings import from_tree
 from server.transport.addresses import join_endpoint, split_endpoint

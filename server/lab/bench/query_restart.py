@@ -44,7 +44,7 @@ LOOK_S: Final = 1.0
 
 async def run(effort: Effort) -> Outcome:
     """How many times faster the answer is there from memory than from the store."""
-    from server.cli.status import ask_admin  # noqa: F401 - what a client has loaded is not measured
+    from server.cli.admin_side import AdminSide  # noqa: F401 - what a client has loaded is not measured
 
     wanted = SHORT_ROWS if effort.short else ROWS
     async with _directory() as home:

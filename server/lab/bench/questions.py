@@ -156,11 +156,10 @@ def _ask_until(ended: threading.Event, base: str, asked: list[str]) -> None:
 
 
 def _ask(base: str, sql: str) -> Any:
-    from server.cli.status import ask_admin
-    from server.settings import Settings
+    from server.cli.admin_side import AdminSide
 
     body = {"sql": sql, "timeout_s": 30.0}
-    return ask_admin(Settings(), "/api/v1/questions", url=base, token=TOKEN, body=body, timeout_s=60.0)
+    return AdminSide(base, TOKEN).ask("/api/v1/questions", body=body, timeout_s=60.0)
 
 
 def _fill(directory: Path, count: int) -> None:

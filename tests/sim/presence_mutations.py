@@ -8,7 +8,7 @@ CORE = "server.presence.core:PresenceCore"
 OUT = "server.presence.outgoing:Outgoing"
 SEEN = "server.presence.watching:WatchedPlayers"
 HEARD = "server.presence.heard:Heard"
-SHOWN = "server.activations.activation:Activation"
+SHOWN = "server.activations.showing:ShowingTurns"
 SECOND: Final = "who speaks in another view has not told all in this one, so that nobody is sure: a second wall"
 
 

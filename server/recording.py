@@ -3,6 +3,11 @@
 Rows of sessions come from the session table, rows of calls from clients' requests, rows of health from a task each
 second, rows of an application's tables from the observers of its actors. Where columns are switched off this object
 does not exist: no observer is registered, and requests go where they always went.
+
+    idle        parts are observed, and what comes is dropped
+    recording   rows are taken, in files of this process
+    sealed      a predecessor's: all is published, and the files are the heir's, unless the succession is called off
+    closed      all is published: the files are the next run's
 """
 
 import random
@@ -10,7 +15,7 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -32,17 +37,28 @@ from server.reloads.child import Reload
 from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
+from server.runtime.phases import PhaseTable
 from server.runtime.process import resident_bytes
 from server.runtime.supervisor import Supervisor
 from server.sessions.end_reasons import Ending
 from server.sessions.session import Session
 from server.sessions.session_kit import RequestHandler
-from server.sessions.session_phases import Phase
+from server.sessions.session_phases import Phase as SessionPhase
 from server.sessions.table import SessionTable
 from server.settings import ColumnSettings
 from server.snapshots import Snapshots
 from server.transport.ports import Answer, Service, Transport
 
+Phase = Literal["idle", "recording", "sealed", "closed"]
+RECORDING: Final[PhaseTable[Phase]] = PhaseTable(
+    "recording",
+    {
+        "idle": ("recording", "closed"),
+        "recording": ("sealed", "closed"),
+        "sealed": ("recording", "closed"),
+        "closed": (),
+    },
+)
 HEALTH_S: Final = 1.0
 FORGET_S: Final = 5.0
 _COUNTED: Final = (
@@ -71,15 +87,15 @@ class Recording:
         self._snapshots: Snapshots | None = None
         self._node: tuple[ActorSystem, Transport] | None = None
         self.calls = CallSampler(settings.calls_per_s, clock, rng)
+        self.phase: Phase = "idle"
         self._appends: dict[str, Append] = {}
+        """The ways of rows into their tables, from `begin` on."""
         self._before: dict[str, int] = {}
         self._cpu_s = time.process_time()
         self._lag: LagProbe | None = None
         self._saved: tuple[SavedQuestion, ...] = ()
         self.reload: Reload | None = None
         self._is_warm = False
-        self._sealed: dict[str, Append] = {}
-        """The ways of rows into their tables, while they are sealed."""
         self._counted = (0, 0)
         """Rows written and lost by the processes of this run before this one."""
 
@@ -172,13 +188,19 @@ class Recording:
             self._supervisor.spawn(self.process.run(), "query process")
 
     def begin(self, address: NodeAddress, generation: int = 0) -> None:
-        """Take rows from now on, in files of this process. Once `start` follows they are written."""
-        if self._appends:
+        """Take rows from now on, in files of this process. Once `start` follows they are written. Idempotent."""
+        if self.phase == "recording":
             return
+        assert self.phase == "idle", f"tables are begun once, and {self.store.directory} is {self.phase}"
         self._counted = self._metrics.column_rows_total, self._metrics.column_rows_lost_total
         self.store.begin(Writer(address.node, address.incarnation, generation))
         self._appends = {name: table.append for name, table in self.store.tables.items()}
         self.calls.append = self._appends[CALLS.table]
+        self._enter("recording")
+
+    def _enter(self, phase: Phase) -> None:
+        """Move on to `phase`. Raises `IllegalTransition`."""
+        self.phase = RECORDING.move(str(self.store.directory), self.phase, phase)
 
     def start(self, address: NodeAddress, generation: int = 0) -> None:
         """Open the tables for this process of the run, and begin to write; questions are answered once what earlier
@@ -199,41 +221,45 @@ class Recording:
         self.process.blocks_checked = True
 
     def close(self) -> None:
-        """Publish what there is. Rows that come later are not kept."""
-        if self.reload is not None:
-            self.reload.end()
-        if not self._appends:
-            return
-        self._appends = {}
-        self.calls.append = nowhere
-        self.store.close()
-        self._count()
+        """Publish what there is. Rows that come later are not kept. Idempotent."""
+        if self.phase != "closed":
+            self._rest("closed")
 
     def seal(self) -> None:
         """Publish what there is, and write nothing more, nor let go of anything, unless `go_on` is called: the files
-        are the heir's."""
-        if not self._sealed:
-            self._sealed = self._appends
-            self.close()
+        are the heir's. Idempotent."""
+        if self.phase != "sealed":
+            self._rest("sealed")
+
+    def _rest(self, phase: Phase) -> None:
+        """Enter a phase in which no rows are taken, with all published that were."""
+        before = self.phase
+        self._enter(phase)
+        if self.reload is not None:
+            self.reload.end()
+        if before == "recording":
+            self.calls.append = nowhere
+            self.store.close()
+            self._count()
 
     def go_on(self) -> None:
-        """Undo `seal`, in the same stretch of the loop: rows are taken again."""
+        """Undo `seal`, in the same stretch of the loop: rows are taken again. Nothing where it was not sealed."""
+        if self.phase != "sealed":
+            return
+        self._enter("recording")
         self.store.go_on()
-        if self._sealed and self.reload is not None:
+        if self.reload is not None:
             self.reload.go_on()
-        self._appends, self._sealed = self._sealed or self._appends, {}
-        self.calls.append = self._appends.get(CALLS.table, nowhere)
+        self.calls.append = self._appends[CALLS.table]
 
     def _add(self, table: str, *values: Any) -> None:
-        append = self._appends.get(table)
-        if append is not None:
-            append((self._clock.wall_ms(), *values))
+        if self.phase == "recording":
+            self._appends[table]((self._clock.wall_ms(), *values))
 
     def _tick(self) -> None:
-        if self._sealed:
-            return
-        self.store.tick()
-        self._count()
+        if self.phase == "recording":
+            self.store.tick()
+            self._count()
 
     def _count(self) -> None:
         metrics, store = self._metrics, self.store
@@ -249,7 +275,7 @@ class Recording:
     def _session_left(self, session: Session) -> None:
         self._session("left", session, "moved", 0)
 
-    def _session_ended(self, session: Session, before: Phase, ending: Ending) -> None:
+    def _session_ended(self, session: Session, before: SessionPhase, ending: Ending) -> None:
         if before != "transferred":
             self._session("closed", session, ending.why, ending.code)
 

@@ -1,8 +1,13 @@
 """The table of phases: what it lets pass, what it refuses, and the story that it tells then."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+import server
 from server.runtime.phases import IllegalTransition, PhaseTable
+from tests.support.phases import TABLES
 
 DOOR: PhaseTable[str] = PhaseTable("door", {"open": ("shut",), "shut": ("open", "locked"), "locked": ()}, remembered=6)
 
@@ -46,3 +51,12 @@ def test_refused_transitions_are_kept_for_whoever_did_not_see_them_raise() -> No
     with pytest.raises(IllegalTransition):
         door.move("back", "shut", "open")
     assert list(door.refused) == ["door back: shut -> open; its story: nothing remembered"]
+
+
+def test_refused_steps_of_every_table_fail_the_test_that_has_seen_them() -> None:
+    root = Path(server.__file__).parent
+    made: dict[str, tuple[str, ...]] = {}
+    for path in root.rglob("*.py"):
+        if names := re.findall(r"^(\w+)\b.* = PhaseTable\b", path.read_text(), re.MULTILINE):
+            made[".".join(("server", *path.relative_to(root).with_suffix("").parts))] = tuple(names)
+    assert made == TABLES

@@ -77,3 +77,17 @@ async def test_heir_counts_the_rows_of_its_predecessor_too(tmp_path: Path, gener
     heir.seal()
     assert published(tmp_path) == 3
     assert after.column_rows_total == 3 and after.column_bytes > before.column_bytes
+
+
+async def test_closed_it_takes_no_rows_again(tmp_path: Path) -> None:
+    recording = recording_in(tmp_path, 0)
+    call(recording)
+    recording.close()
+    recording.close()
+    recording.go_on()
+    call(recording)
+    recording._health()
+    recording._tick()
+    assert published(tmp_path) == 1 and recording.phase == "closed"
+    with pytest.raises(AssertionError, match="closed"):
+        recording.begin(NodeAddress(NodeId("node-1"), Incarnation(4)))

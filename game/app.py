@@ -37,6 +37,7 @@ from game.party.messages import PARTY_ANSWERS, PARTY_REQUESTS
 from game.party.routes import PARTY_ROUTES
 from game.people.admin import ACTIONS as ERASURE
 from game.people.codes import CODES as PEOPLE_CODES
+from game.player import messages as player
 from game.player import pictures
 from game.player import rules as player_rules
 from game.player.actor import Player
@@ -110,10 +111,10 @@ def _matches(message: m.MatchList, rows: list[Any], missing: list[str]) -> m.Mat
 
 
 ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
-    m.PresenceSet: Route(Player, Player.presence_set, _self, PLAYERS),
-    m.PresenceGet: Route(Player, Player.presence_get, _player),
-    m.ProfileSet: Route(Player, Player.profile_set, _self, PLAYERS),
-    m.ProfileGet: Route(Player, Player.profile_get, _player),
+    player.PresenceSet: Route(Player, Player.presence_set, _self, PLAYERS),
+    player.PresenceGet: Route(Player, Player.presence_get, _player),
+    player.ProfileSet: Route(Player, Player.profile_set, _self, PLAYERS),
+    player.ProfileGet: Route(Player, Player.profile_get, _player),
     career.CareerGet: Route(Player, Player.career_get, _player),
     m.MatchCreate: Route(Match, Match.create, _match, HOSTS),
     m.MatchJoin: Route(Match, Match.join, _match, PLAYERS),
@@ -156,6 +157,7 @@ App = engine.App(
     name="game",
     actors=(Player, Match, Standing, Friends, Party, Boards),
     requests=(
+        *player.REQUESTS,
         *m.REQUESTS,
         *career.CAREER_REQUESTS,
         *mm.REQUESTS,
@@ -166,6 +168,7 @@ App = engine.App(
         *h.REQUESTS,
     ),
     answers=(
+        *player.ANSWERS,
         *m.ANSWERS,
         *career.CAREER_ANSWERS,
         *mm.ANSWERS,
@@ -187,7 +190,7 @@ App = engine.App(
     # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
-    shapes=m.SHAPES,
+    shapes=player.SHAPES,
     codes={
         **match_codes.CODES,
         **player_rules.CODES,

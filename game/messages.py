@@ -1,8 +1,7 @@
-"""The game's client messages, and the events of a match as they are logged and streamed.
+"""The messages by which a match is made, played and seen, and its events as they are logged and streamed.
 
-Every message is an array `[type, id, ...fields]` as `server/wire/messages.py` describes. A
-*command* carries `command`, a number that the client chooses rising within its `lineage`
-(one for each client object); repeating it repeats the first answer and changes nothing.
+Every message is an array `[type, id, ...fields]` as `server/wire/messages.py` describes. Others about matches are in
+`game/match/messages.py`, those of the other rooms in the file of that name there.
 """
 
 from typing import Annotated, Literal
@@ -11,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from game.careers.events import Rated
+from game.fields import CommandId, Key, Lineage, LoggedText, Password, ShortText, Team, TimeMs
 from game.match.events import (
     MAX_PROPERTIES,
     MAX_TAGS,
@@ -29,141 +29,23 @@ from game.match.events import (
     Uninvited,
     Unkicked,
 )
-from server.ids import KEY_PATTERN, whole
+from server.ids import whole
 from server.texts import LINE_PATTERN
 from server.wire.messages import Push, Reply, Request
 
-Key = Annotated[str, Meta(pattern=whole(KEY_PATTERN))]
-Text = Annotated[str, Meta(max_length=128, pattern=whole(LINE_PATTERN))]
-"""Text of a single line: no control and format characters, which a terminal, a page or a database would mind."""
-ShortText = Annotated[str, Meta(max_length=64, pattern=whole(LINE_PATTERN))]
-LoggedText = Annotated[str, Meta(max_length=128, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
-"""The same in events and options, which logs of earlier versions have with any format characters. New ones must be a
-`Text` (`game/match/rules.py`, `bad_text`)."""
-TimeMs = Annotated[int, Meta(ge=0, le=2**52)]
-"""A match's clock: worlds that stand for weeks are matches too. Sums of two are numbers of their own in every
-language."""
 CountdownMs = Annotated[int, Meta(ge=0, le=86_400_000)]
 DelayMs = Annotated[int, Meta(ge=0, le=600_000)]
-Team = Annotated[int, Meta(ge=0, le=31)]
 Teams = Annotated[int, Meta(ge=0, le=8)]
 Room = Annotated[int, Meta(ge=0, le=100)]
 ScoreLimit = Annotated[int, Meta(ge=0, le=1_000_000)]
 Points = Annotated[int, Meta(ge=-10_000, le=10_000)]
-Lineage = Annotated[str, Meta(max_length=32, pattern=whole(LINE_PATTERN))]
-CommandId = Annotated[int, Meta(ge=1, le=2**53)]
-Status = Literal["online", "away", "busy", "invisible", "offline"]
-SeenStatus = Literal["online", "away", "busy", "invisible", "offline", "unknown"]
-ChosenStatus = Literal["online", "away", "busy", "invisible"]
 Mode = Annotated[str, Meta(max_length=32, pattern=whole("[a-z][a-z0-9_]*"))]
 """The name of a mode that the server has (`game/modes/registry.py`)."""
 Phase = Literal["lobby", "countdown", "live", "ended"]
 Source = Annotated[str, Meta(max_length=64, pattern=whole(r"[a-z0-9:._-]*"))]
-Password = Annotated[str, Meta(max_length=128)]
 Term = Annotated[int, Meta(ge=1, le=2**53)]
 """The number of the event by which a host became the host of its match: a report of an earlier host is known by it."""
 EndReason = Literal["score", "time", "host_ended", "host_vanished", "abandoned"]
-
-# ---- presence ---------------------------------------------------------------------------
-
-
-class PresenceField(msgspec.Struct, array_like=True, frozen=True):
-    """A field of the studio's own, for its clients to show."""
-
-    name: Annotated[str, Meta(max_length=32, pattern=whole("[a-z][a-z0-9_.-]*"))]
-    value: ShortText = ""
-
-
-class RichPresence(msgspec.Struct, array_like=True, frozen=True):
-    """The doing of a player, in parts that a program can use. Empty texts and zeros are not told. All of it, with the
-    line beside it, is at most 1,024 bytes of UTF-8."""
-
-    mode: ShortText = ""
-    map_name: ShortText = ""
-    score: ShortText = ""
-    party_size: Annotated[int, Meta(ge=0, le=1_000)] = 0
-    """Members of the player's party. The server fills it in for a party of its own."""
-    party_room: Annotated[int, Meta(ge=0, le=1_000)] = 0
-    """Members that the party has room for."""
-    join: Text = ""
-    """A place to which a friend may follow: the name of a match, or a word of the studio's own."""
-    fields: Annotated[list[PresenceField], Meta(max_length=8)] = []
-
-
-class PresenceSet(Request, tag="presence.set", frozen=True):
-    """Choose a status, a line of rich presence ("Slayer on Recharge, 24-19") and its parts. Each replaces what this
-    session said before."""
-
-    status: ChosenStatus
-    activity: Text = ""
-    rich: RichPresence | None = None
-
-
-class PresenceGet(Request, tag="presence.get", frozen=True):
-    player: Key
-
-
-class DeviceLine(msgspec.Struct, array_like=True, frozen=True):
-    """A session of a player, as the player itself sees it: its kind, the program that it named, the status that it
-    chose last (empty: none yet) and its line of rich presence."""
-
-    kind: str = ""
-    client: str = ""
-    status: Literal["", "online", "away", "busy", "invisible"] = ""
-    activity: str = ""
-
-
-class PlayerPicture(msgspec.Struct, array_like=True, frozen=True):
-    """A player as somebody sees it: the value that who watches players gets. The array may end early, fields that are
-    left out are their defaults. Everybody sees `status` and `last_seen_ms`, friends the rest, the player itself its
-    `devices` too. An invisible player is `offline` to others; `unknown`: nobody can say right now."""
-
-    status: SeenStatus = "offline"
-    last_seen_ms: TimeMs = 0
-    """Wall time at which an offline player was here last; 0 for never, and for who is here now."""
-    activity: str = ""
-    match: str | None = None
-    rich: RichPresence | None = None
-    devices: list[DeviceLine] = []
-
-
-class Presence(Reply, tag="presence", frozen=True):
-    """A player as the asking one may see it (an invisible player is `offline` to others).
-    `last_seen_ms` is wall time, 0 if never."""
-
-    player: str
-    status: SeenStatus
-    activity: str
-    match: str | None
-    last_seen_ms: int
-    rich: RichPresence | None = None
-
-
-class ProfileSet(Request, tag="profile.set", frozen=True):
-    """Change the stored profile. Write-behind: the reply's version is in the store within the
-    flush interval."""
-
-    lineage: Lineage
-    command: CommandId
-    display_name: Text
-    emblem: Text = ""
-
-
-class ProfileGet(Request, tag="profile.get", frozen=True):
-    player: Key
-
-
-class Profile(Reply, tag="profile", frozen=True):
-    player: str
-    display_name: str
-    emblem: str
-    matches: int
-    kills: int
-    deaths: int
-    assists: int
-    medals: int
-    wins: int
-    version: int
 
 
 class Saved(Reply, tag="saved", frozen=True):
@@ -536,13 +418,7 @@ class MatchAssigned(Push, tag="match.assigned", frozen=True):
     match: str
 
 
-SHAPES: tuple[type[msgspec.Struct], ...] = (PlayerPicture,)
-"""Values that travel in messages of the engine."""
 REQUESTS: tuple[type[Request], ...] = (
-    PresenceSet,
-    PresenceGet,
-    ProfileSet,
-    ProfileGet,
     MatchCreate,
     MatchJoin,
     MatchLeave,
@@ -554,8 +430,6 @@ REQUESTS: tuple[type[Request], ...] = (
     MatchList,
 )
 ANSWERS: tuple[type[msgspec.Struct], ...] = (
-    Presence,
-    Profile,
     Saved,
     Accepted,
     Scoreboard,

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from game.messages import Key
+from game.fields import Key
 from server.ids import KEY_PATTERN, whole
 from server.texts import LINE_PATTERN
 from server.wire.messages import Reply, Request

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from game.careers.events import MedalCount
-from game.messages import Key, ShortText
+from game.fields import Key, ShortText
 from server.wire.messages import Reply, Request
 
 MAX_LINES: Final = 200

@@ -1,6 +1,6 @@
 """The client messages of friends and blocks.
 
-Commands carry `lineage` and `command` as those of `game/messages.py` do: repeated, they give the first answer again
+Commands carry `lineage` and `command` as `game/fields.py` describes: repeated, they give the first answer again
 and change nothing, also where somebody else has changed the friendship in between.
 """
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from game.messages import CommandId, Key, Lineage
+from game.fields import CommandId, Key, Lineage
 from server.ids import KEY_PATTERN, whole
 from server.wire.messages import Push, Reply, Request
 

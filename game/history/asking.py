@@ -15,10 +15,11 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
+from game.fields import Key
 from game.history.messages import HistoryRow, MatchHistory, MatchPageGet
 from game.match.describing import number_of, text_of
 from game.match.hosting import host_name
-from game.messages import Key, PropertyIs
+from game.messages import PropertyIs
 from server.actors.actor import Caller
 from server.errors import BadInput
 

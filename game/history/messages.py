@@ -6,8 +6,9 @@ import msgspec
 from msgspec import Meta
 
 from game.careers.events import MedalCount
+from game.fields import Key, LoggedText, ShortText
 from game.match.events import MAX_PROPERTIES, MAX_TAGS, Property
-from game.messages import Key, LoggedText, Phase, PropertyIs, ShortText
+from game.messages import Phase, PropertyIs
 from server.ids import whole
 from server.texts import LINE_PATTERN
 from server.wire.messages import Reply, Request

@@ -18,18 +18,7 @@ from game.imports import records as r
 from game.imports.lines import Line
 from game.imports.records import LOCAL, Reading, Record
 from game.match.events import Named
-from game.messages import (
-    Assist,
-    Death,
-    EndReason,
-    Joined,
-    Kill,
-    Left,
-    MatchEvent,
-    Medal,
-    Objective,
-    Score,
-)
+from game.messages import Assist, Death, EndReason, Joined, Kill, Left, MatchEvent, Medal, Objective, Score
 
 MAX_EVENTS: Final = 500_000
 """Events of a match; one that has more is not imported. They are in memory until it ends, 100 bytes each."""

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
+from game.fields import Key
 from game.match.face import MatchFace
-from game.messages import Key
 from server.actors.app import Action, AdminContext
 from server.errors import NotFound
 

@@ -6,16 +6,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from game.fields import LoggedText, Text
 from server.ids import whole
-from server.texts import LINE_PATTERN
 
-LoggedName = Annotated[str, Meta(max_length=128, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
 MAX_PROPERTIES = 16
 MAX_TAGS = 16
 PropertyName = Annotated[str, Meta(max_length=32, pattern=whole("[a-z][a-z0-9_.-]*"))]
 PropertyNumber = Annotated[int, Meta(ge=-(2**53), le=2**53)]
-PropertyText = Annotated[str, Meta(max_length=128, pattern=whole(LINE_PATTERN))]
-PropertyValue = PropertyText | PropertyNumber | bool
+PropertyValue = Text | PropertyNumber | bool
 Tag = Annotated[str, Meta(max_length=32, pattern=whole("[a-z0-9][a-z0-9_.:-]*"))]
 Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS)]
 
@@ -122,5 +120,5 @@ class Named(msgspec.Struct, tag="named", array_like=True, frozen=True):
 
     time_ms: int
     player: str
-    name: LoggedName
+    name: LoggedText
     local: bool = False

@@ -5,8 +5,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from game.fields import CommandId, Key, Lineage, Password, Team, Text
 from game.match.events import MAX_PROPERTIES, Property, Tags
-from game.messages import CommandId, Key, Lineage, Password, Team, Term, Text
+from game.messages import Term
 from server.ids import KEY_PATTERN, whole
 from server.wire.messages import Push, Request
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from game.messages import Key, Lineage
+from game.fields import Key, Lineage
 from game.moderation.actor import Standing
 from game.moderation.messages import LengthMs, ModerationGet, PastMs, Reason, StandingInfo
 from game.moderation.rules import CODES

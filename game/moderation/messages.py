@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from game.messages import CommandId, Key, Lineage
+from game.fields import CommandId, Key, Lineage
 from server.ids import whole
 from server.texts import LINE_PATTERN
 from server.wire.messages import Reply, Request

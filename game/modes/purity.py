@@ -13,19 +13,10 @@ from typing import Final
 
 IMPORTS: Final = frozenset(
     {"collections", "collections.abc", "dataclasses", "enum", "functools", "itertools", "math", "msgspec"}
-    | {
-        "msgspec.structs",
-        "operator",
-        "types",
-        "typing",
-        "__future__",
-        "game.messages",
-        "game.match.events",
-        "game.match.state",
-    }
+    | {"msgspec.structs", "operator", "types", "typing", "__future__"}
+    | {"game.messages", "game.match.events", "game.match.state"}
     | {f"game.modes.{name}" for name in ("mode", "slayer", "objective", "free_for_all", "capture_the_flag", "custom")}
     | {f"game.modes.{name}" for name in ("oddball", "king_of_the_hill")}
-    | {"game.match.state"}
 )
 """Modules that a mode's file may import."""
 _REFUSED_BUILTINS: Final = frozenset(

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from game.messages import CommandId, Key, Lineage, Password, Team
+from game.fields import CommandId, Key, Lineage, Password, Team
 from server.ids import whole
 from server.wire.messages import Push, Reply, Request
 

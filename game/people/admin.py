@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from game.boards.actor import Boards
+from game.fields import Key, Lineage
 from game.friends.actor import Friends
-from game.messages import Key, Lineage
 from game.moderation.actor import Standing
 from game.moderation.state import Order
 from game.party.actor import Party

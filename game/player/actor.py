@@ -23,7 +23,7 @@ from game.careers.messages import Career, CareerGet
 from game.careers.reading import career
 from game.match.face import MatchFace
 from game.match.state import Line
-from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
+from game.messages import Saved
 from game.moderation.rules import CLOSED_BANNED, CLOSED_KICKED, CLOSED_REVOKED, because
 from game.party.face import PartyFace
 from game.party.place import NO_PARTY
@@ -32,6 +32,7 @@ from game.places import Membership
 from game.player import erasing, parties, pictures, rules, standing
 from game.player.devices import EARLIER, CarriedDevices, Devices
 from game.player.hosting import HostPart
+from game.player.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet
 from game.player.pictures import Said
 from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote, revives

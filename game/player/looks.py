@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from game.match.face import MatchFace
 from game.match.hidden import HiddenWord
-from game.messages import ChosenStatus
 from game.moderation.rules import FOR_GOOD
 from game.player import pictures, rules, standing
 from game.player.face import PlayerFace
+from game.player.messages import ChosenStatus
 from game.player.pictures import Device, Party, Sayings
 from server.actors.pictures import Look
 

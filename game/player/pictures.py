@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 from msgspec.structs import astuple, replace
 
-from game.messages import ChosenStatus, DeviceLine, PlayerPicture, Presence, RichPresence, Status
+from game.player.messages import ChosenStatus, DeviceLine, PlayerPicture, Presence, RichPresence, Status
 from game.player.state import PlayerState
 from server.actors.pictures import MAX_PICTURE_BYTES, Pictures
 from server.errors import Rejected

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from game import places, saved_commands
 from game.match.state import Line
-from game.messages import ChosenStatus, Profile, ProfileSet
 from game.party import place
 from game.places import Membership, Places
+from game.player.messages import ChosenStatus, Profile, ProfileSet
 from game.player.state import PlayerState, SettledMatch
 from server.errors import Rejected, Unavailable
 

@@ -6,9 +6,9 @@ Volatile fields (open sessions, the line of rich presence) are the actor's only.
 import msgspec
 
 from game.careers.events import Gain
-from game.messages import ChosenStatus, Status
 from game.party.place import NO_PARTY, InParty
 from game.places import Membership
+from game.player.messages import ChosenStatus, Status
 from game.saved_commands import SavedCommands
 from server.actors.facts import NEVER, Stamp
 

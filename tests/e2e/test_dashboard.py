@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from game.messages import Ended, Kill, Medal, PresenceField, RichPresence
+from game.messages import Ended, Kill, Medal
 from game.party.place import NO_PARTY, joined
+from game.player.messages import PresenceField, RichPresence
 from game.player.pictures import Party, Said
 from game.player.state import PlayerState
 from server.runtime.troubles import Trouble

@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from game.app import App as Game
-from game.messages import MatchAssigned, PresenceGet, PresenceSet
+from game.messages import MatchAssigned
 from game.player.actor import Player
+from game.player.messages import PresenceGet, PresenceSet
 from server.catalog.runs_over import LOOKS_S, PERIODS
 from server.ids import actor_id
 from server.sessions.tokens import own_rules

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from game.app import App as Game
-from game.messages import ProfileGet
 from game.moderation import rules
 from game.moderation.state import Order
+from game.player.messages import ProfileGet
 from game.player.state import PlayerState
 from server.actors.actor import Actor
 from server.actors.app import App, StandingCheck

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import msgspec
 
-from game.messages import Accepted, MatchReport, ProfileSet, Saved
+from game.messages import Accepted, MatchReport, Saved
+from game.player.messages import ProfileSet
 from game.player.state import PlayerState
 from game.saved_commands import SavedCommands
 from server.ids import NodeAddress

@@ -7,7 +7,8 @@ import asyncio
 from typing import Any, Final
 
 from game.app import App
-from game.messages import MatchCreate, MatchGet, MatchJoin, MatchLeave, MatchOptions, MatchTick, PresenceSet, Scoreboard
+from game.messages import MatchCreate, MatchGet, MatchJoin, MatchLeave, MatchOptions, MatchTick, Scoreboard
+from game.player.messages import PresenceSet
 from game.player.state import PlayerState
 from server.actors.actor import Caller
 from server.ids import ActorId, actor_id

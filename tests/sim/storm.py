@@ -25,11 +25,9 @@ from game.messages import (
     MatchReport,
     MatchStart,
     Medal,
-    PresenceSet,
-    ProfileGet,
-    ProfileSet,
     Report,
 )
+from game.player.messages import PresenceSet, ProfileGet, ProfileSet
 from server.errors import GarrisonError
 from server.ids import ActorId
 from server.liveness.judge import LIMITS, JudgeLimits

@@ -6,7 +6,8 @@ import pytest
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from game.messages import Accepted, Death, Joined, Kill, MatchJoin, MatchReport, ProfileSet, Saved
+from game.messages import Accepted, Death, Joined, Kill, MatchJoin, MatchReport, Saved
+from game.player.messages import ProfileSet
 from game.player.state import PlayerState
 from game.saved_commands import SavedCommand, SavedCommands
 from server.ids import Incarnation, NodeAddress, NodeId

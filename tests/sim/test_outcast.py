@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from game import messages as game
+from game.player.messages import ProfileSet
 from server.ids import actor_id
 from tests.sim.client import SimClient, until
 from tests.sim.history import Disconnected
@@ -22,7 +22,7 @@ def players_of(world: World, node: str, count: int) -> list[SimClient]:
 
 
 async def works(client: SimClient) -> None:
-    await client.command(lambda id, lineage, number: game.ProfileSet(id, lineage, number, "name", ""), deadline_s=CUT_S)
+    await client.command(lambda id, lineage, number: ProfileSet(id, lineage, number, "name", ""), deadline_s=CUT_S)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

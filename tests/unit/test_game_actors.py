@@ -27,18 +27,13 @@ from game.messages import (
     MatchTick,
     Medal,
     Objective,
-    PresenceField,
-    PresenceGet,
-    PresenceSet,
-    ProfileGet,
-    ProfileSet,
-    RichPresence,
     Saved,
 )
 from game.party.actor import Party
 from game.party.face import PartyFace
 from game.player.actor import Player
 from game.player.face import PlayerFace
+from game.player.messages import PresenceField, PresenceGet, PresenceSet, ProfileGet, ProfileSet, RichPresence
 from game.replay import MATCH, verify
 from server.actors.actor import Actor
 from server.actors.app import QueryRoute

@@ -18,10 +18,9 @@ from game.messages import (
     MatchOptions,
     MatchReport,
     MatchStart,
-    Profile,
-    ProfileGet,
     Scoreboard,
 )
+from game.player.messages import Profile, ProfileGet
 from server.actors.actor import Caller
 from server.ids import actor_id
 from tests.support.engine import TestSystem

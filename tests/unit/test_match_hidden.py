@@ -13,17 +13,8 @@ from game.console.read_models import live_matches
 from game.match import board
 from game.match.hidden import NOBODY, Hidden, HiddenWord, present
 from game.match.state import Line, Lines, MatchState
-from game.messages import (
-    MatchCreate,
-    MatchGet,
-    MatchJoin,
-    MatchLeave,
-    MatchList,
-    MatchOptions,
-    MatchTick,
-    PresenceSet,
-    Scoreboard,
-)
+from game.messages import MatchCreate, MatchGet, MatchJoin, MatchLeave, MatchList, MatchOptions, MatchTick, Scoreboard
+from game.player.messages import PresenceSet
 from server.actors.actor import Caller
 from server.actors.facts import Stamp
 from server.ids import actor_id

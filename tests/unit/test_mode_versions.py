@@ -11,16 +11,7 @@ from game.app import App
 from game.commands import replay as command
 from game.match import rules
 from game.match.state import MatchState
-from game.messages import (
-    Kill,
-    MatchCreate,
-    MatchEnd,
-    MatchGet,
-    MatchOptions,
-    MatchReport,
-    MatchStart,
-    Score,
-)
+from game.messages import Kill, MatchCreate, MatchEnd, MatchGet, MatchOptions, MatchReport, MatchStart, Score
 from game.modes.mode import ModeRules, kill_points
 from game.modes.registry import MODES
 from server.actors.actor import Caller

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from game.app import App
-from game.messages import PlayerPicture, PresenceGet, PresenceSet, RichPresence
 from game.player import looks, pictures
 from game.player.actor import Player
+from game.player.messages import PlayerPicture, PresenceGet, PresenceSet, RichPresence
 from server.actors.actor import Caller
 from server.actors.facts import Stamp
 from server.actors.pictures import Pictures, Showing

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from game.messages import DeviceLine, PlayerPicture, PresenceField, PresenceSet, RichPresence
 from game.places import Membership
 from game.player import pictures, rules
+from game.player.messages import DeviceLine, PlayerPicture, PresenceField, PresenceSet, RichPresence
 from game.player.pictures import MAX_PICTURE_BYTES, Party, Said
 from game.player.state import PlayerState
 from server.errors import Rejected

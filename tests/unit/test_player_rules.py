@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from game import saved_commands
 from game.match.state import Line
-from game.messages import ProfileSet
 from game.places import Membership
 from game.player import rules
+from game.player.messages import ProfileSet
 from game.player.state import PlayerState, SettledMatch
 from server.errors import OutcomeUnknown, Rejected, Unavailable
 

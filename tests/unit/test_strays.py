@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from game.app import App as Game
-from game.messages import MatchCreate, MatchJoin, MatchOptions, MatchStart, Presence, PresenceGet
+from game.messages import MatchCreate, MatchJoin, MatchOptions, MatchStart
 from game.player.actor import Player
+from game.player.messages import Presence, PresenceGet
 from game.player.state import PlayerState
 from game.replay import final_state
 from server.actors.actor import Caller

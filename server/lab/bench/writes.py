@@ -112,7 +112,8 @@ async def _log_bytes(watch: asyncpg.Connection, system: ActorSystem) -> int:
 
 
 async def _match(system: ActorSystem, number: int, length_s: float, rng: random.Random) -> None:
-    from game.messages import MatchCreate, MatchEnd, MatchJoin, MatchOptions, MatchReport, MatchStart, ProfileSet
+    from game.messages import MatchCreate, MatchEnd, MatchJoin, MatchOptions, MatchReport, MatchStart
+    from game.player.messages import ProfileSet
     from garrison_bots.generate import generate
 
     await asyncio.sleep(rng.random() * BEGINS * length_s / SPEED)

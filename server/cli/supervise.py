@@ -71,8 +71,8 @@ class Supervision:
                 self._hear(told)  # said before it ended
                 last = self._node
                 if self._before in self._codes:
-                    if not os.path.exists(f"/proc/{self._node}"):  # an heir that its predecessor has reaped
-                        last = self._before
+                    if last not in self._codes and not os.path.exists(f"/proc/{last}"):
+                        last = self._before  # the predecessor has reaped its heir itself
                     self._before = 0
                 if last in self._codes:
                     node.returncode = self._codes[last]

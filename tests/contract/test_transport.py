@@ -645,6 +645,8 @@ async def test_a_silent_link_is_given_up(tcp: TcpRig) -> None:
     server = await asyncio.start_server(mute, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     a.transport.set_peers({me: f"127.0.0.1:{port}"})
+    a.transport.send(me, CALL, b"")
+    await until(lambda: a.transport.reaches(me))
     with pytest.raises(DeadlineExceeded):
         await a.transport.request(me, CALL, b"", 0.05)
     await until(lambda: a.metrics.transport_closes_total.get("silent", 0) >= 1)

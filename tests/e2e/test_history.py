@@ -95,7 +95,7 @@ async def test_matches_that_are_over_are_found_and_told(tmp_path: Path) -> None:
                 await stack.enter_async_context(garrison.connect(nodes.gateways[0], token(name, role)))
                 for name, role in NAMES
             ]
-            http = await stack.enter_async_context(httpx.AsyncClient(timeout=5))
+            http = await stack.enter_async_context(httpx.AsyncClient(timeout=30))
 
             async def admin(path: str, **params: Any) -> Any:
                 headers = {"authorization": f"Bearer {nodes.home.admin_token}"}

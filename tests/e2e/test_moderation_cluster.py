@@ -20,7 +20,7 @@ from server.cli.local_cluster import LocalCluster
 from server.sessions.tokens import issue
 from tests.support.chromium import Page, browser, chromium_or_skip
 from tests.support.local_clusters import local_cluster
-from tests.support.sdk import FAST
+from tests.support.sdk import PATIENT
 
 ROWS = "[...document.querySelectorAll('main tbody tr')]"
 
@@ -57,7 +57,7 @@ async def done(cluster: LocalCluster, *words: str) -> dict[str, Any]:
 
 def client(cluster: LocalCluster, subject: str) -> garrison.Client:
     """A player whose client begins at the second node."""
-    return garrison.connect([cluster.nodes[1].ready["client_url"]], token(cluster, subject), options=FAST)
+    return garrison.connect([cluster.nodes[1].ready["client_url"]], token(cluster, subject), options=PATIENT)
 
 
 async def ended(player: garrison.Client) -> int | None:
@@ -109,7 +109,7 @@ async def test_a_kicked_player_may_come_back_and_a_revoked_token_may_not(cluster
     await done(cluster, "revoke", "cyd")
     with pytest.raises(GarrisonError) as caught:
         while True:  # until the player's own state has heard of it
-            async with garrison.connect([cluster.nodes[1].ready["client_url"]], old, options=FAST):
+            async with garrison.connect([cluster.nodes[1].ready["client_url"]], old, options=PATIENT):
                 pass
     assert caught.value.code == "revoked"
 

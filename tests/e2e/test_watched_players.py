@@ -21,7 +21,7 @@ from server.cli.local_cluster import LocalCluster
 from server.lab.chaos.nodes import metrics
 from server.sessions.tokens import issue
 from tests.support.local_clusters import local_cluster
-from tests.support.sdk import FAST
+from tests.support.sdk import PATIENT
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -45,7 +45,7 @@ def urls(cluster: LocalCluster, *nodes: int) -> list[str]:
 
 def client(cluster: LocalCluster, subject: str, *nodes: int) -> garrison.Client:
     """A player whose client knows these nodes."""
-    return garrison.connect(urls(cluster, *nodes), token(cluster, subject), options=FAST)
+    return garrison.connect(urls(cluster, *nodes), token(cluster, subject), options=PATIENT)
 
 
 def rows(cluster: LocalCluster, statement: str, *values: str) -> list[tuple[Any, ...]]:
@@ -81,7 +81,7 @@ async def has_entries(cluster: LocalCluster, wanted: int) -> bool:
 
 
 async def test_a_thousand_players_who_are_nowhere_cost_no_activation_no_claim_and_no_row(cluster: LocalCluster) -> None:
-    async with garrison.connect(urls(cluster, 0), token(cluster, "lobby", "service"), options=FAST) as service:
+    async with garrison.connect(urls(cluster, 0), token(cluster, "lobby", "service"), options=PATIENT) as service:
         before = await total(cluster)
         async with service.watch_players(GHOSTS) as watch:
             await watch.ready()
@@ -131,7 +131,7 @@ class Away:
     def __init__(self, cluster: LocalCluster, subject: str, role: str, *nodes: int) -> None:
         self._token, self._may_come = token(cluster, subject, role), asyncio.Event()
         self._may_come.set()
-        self.client = garrison.connect(urls(cluster, *nodes), self._come, options=FAST)
+        self.client = garrison.connect(urls(cluster, *nodes), self._come, options=PATIENT)
         self.told: list[str] = []
         people = self.client._core.people
         take_in = people.on_changes

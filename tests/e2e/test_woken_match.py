@@ -31,7 +31,7 @@ def live_matches(cluster: LocalCluster, number: int) -> int:
     """How many a node has in memory; asking wakes none."""
     url = cluster.nodes[number].ready["admin_url"] + "/api/v1/activations"
     request = urllib.request.Request(url, headers={"authorization": f"Bearer {cluster.home.admin_token}"})
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
         rows: list[dict[str, Any]] = json.load(answer)["rows"]
     name = cluster.nodes[number].name
     return sum(row["count"] for row in rows if (row["node"], row["kind"]) == (name, "match"))

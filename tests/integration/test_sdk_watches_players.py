@@ -11,14 +11,14 @@ import pytest
 import garrison
 from garrison.errors import Rejected
 from tests.support.gateways import token
-from tests.support.sdk import FAST, until
+from tests.support.sdk import PATIENT, until
 from tests.support.watchers import WatchWorld, looks, watched
 
 README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
 
 
 def connected(world: WatchWorld, node: str, subject: str) -> garrison.Client:
-    return garrison.connect(world.world.nodes[node].url, lambda: token(subject), options=FAST)
+    return garrison.connect(world.world.nodes[node].url, lambda: token(subject), options=PATIENT)
 
 
 def drop(client: garrison.Client) -> None:

@@ -30,12 +30,14 @@ async def main(generation):
     manager = ServiceManager(os.environ)
     manager.ready()
     subprocess.Popen(["true"])  # is not waited for: an orphan one day
+    while generation and os.getppid() == int(sys.argv[2]):
+        await asyncio.sleep(0.001)  # until the one before has told who is the node, and has ended
     print("node", generation, os.getpid(), flush=True)
     waits = [asyncio.ensure_future(event.wait()) for event in (stop, upgrade)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         return 10 + generation
-    heir = subprocess.Popen([sys.executable, "-u", __file__, str(generation + 1)])
+    heir = subprocess.Popen([sys.executable, "-u", __file__, str(generation + 1), str(os.getpid())])
     await manager.main_process(heir.pid)
     os._exit(0)
 
@@ -52,6 +54,12 @@ def let_its_heir_die(node: Path) -> None:
     """And the node itself after it, before it has said that it is the node again."""
     dying = "await manager.main_process(heir.pid)\n    heir.kill(), heir.wait(), os.kill(os.getpid(), 9)"
     node.write_text(node.read_text().replace("await manager.main_process(heir.pid)", dying))
+
+
+def let_its_supervisor_stand_still(node: Path) -> None:
+    """From when it knows the heir until it is woken."""
+    told = "await manager.main_process(heir.pid)\n"
+    node.write_text(node.read_text().replace(told, f"{told}    os.kill(os.getppid(), signal.SIGSTOP)\n"))
 
 
 @contextlib.asynccontextmanager
@@ -100,6 +108,25 @@ async def test_a_supervisor_ends_as_a_killed_node_does(node: Path) -> None:
         _, _, heir = await a_line(process)
         os.kill(int(heir), signal.SIGKILL)
         assert await process.wait() == 128 + signal.SIGKILL
+
+
+async def test_a_supervisor_that_finds_the_node_and_the_one_before_ended_together_ends_as_the_node_does(
+    node: Path,
+) -> None:
+    let_its_supervisor_stand_still(node)
+    async with supervised([], node) as process:
+        _, _, first = await a_line(process)
+        process.send_signal(signal.SIGUSR2)
+        _, _, heir = await a_line(process)
+        os.kill(int(heir), signal.SIGKILL)
+        await until(lambda: has_ended(first) and has_ended(heir))
+        process.send_signal(signal.SIGCONT)
+        assert await process.wait() == 128 + signal.SIGKILL
+
+
+def has_ended(process: str) -> bool:
+    """Whether nobody but its parent has still to hear of it."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 async def test_a_supervisor_ends_where_neither_the_node_nor_its_heir_is_left(node: Path) -> None:

@@ -19,7 +19,7 @@ class ToyNode:
         self.drop_after = drop_after
 
     async def script(self, talk: Talk) -> None:
-        await talk.welcome(interval_ms=100)
+        await talk.welcome(interval_ms=1_000)
         subject = str(talk.hello[2])
         session = _Session(self, talk)
         doomed = self.drop_every and talk.number % self.drop_every == 0

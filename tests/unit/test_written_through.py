@@ -17,6 +17,8 @@ from tests.support.engine import Cluster, TestSystem, cluster
 from tests.support.tiny import Total
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 
 class Vault(Actor[Total]):
     """Says nothing of a deposit before the store has it."""

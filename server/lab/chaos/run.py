@@ -25,6 +25,7 @@ from server.lab.chaos.nodes import fenced_writes
 from server.lab.chaos.plan import KINDS, NETWORK_KINDS, plan
 from server.lab.chaos.writes import double_writes
 from server.lab.live import Live, count_of
+from server.runtime.process import signal_child
 
 GAP_S: Final = 0.25
 """The swarm's own bound of a late answer."""
@@ -194,8 +195,7 @@ class Chaos(Live):
         """Have the bots compare the pictures of their friends with the truth, now that it is calm."""
         assert self.bots is not None
         self._checked.clear()
-        with contextlib.suppress(ProcessLookupError):
-            self.bots.send_signal(signal.SIGUSR1)
+        signal_child(self.bots, signal.SIGUSR1)
         waits = [asyncio.ensure_future(self._checked.wait()), asyncio.ensure_future(self.bots.wait())]
         try:
             await asyncio.wait(waits, timeout=CHECK_S, return_when=asyncio.FIRST_COMPLETED)

@@ -19,8 +19,8 @@ be played against the core with nothing else around it (sans-I/O, as h11 and the
 
 The core holds hello and welcome, the resume token and the acknowledgements, commands repeated by number,
 `going` and `redirect` with their bounds, backoff, heartbeats, streams and their gaps. Its parts have a file each:
-`_dial` (where to and when), `_session` (counts), `_requests`, `_standing`, `_subscriptions`, `_streams`, `_pictures`,
-`_people`, `_timers`.
+`_dial` (where to and when), `_session` (counts), `_heartbeats`, `_renewal`, `_requests`, `_standing`, `_subscriptions`,
+`_streams`, `_pictures`, `_people`, `_timers`.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,11 @@ from garrison._base import Command, Event, Message, Push, Reply, Request
 from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, RenewToken, Stir, Stop, Up
 from garrison._dial import Dial, close_error, shows_token
 from garrison._frames import pack, read, unpack
+from garrison._heartbeats import Heartbeats
 from garrison._people import Ask, People
 from garrison._phases import CLIENT, ClientPhase, move
 from garrison._pictures import Picture, Pictures
+from garrison._renewal import Renewal
 from garrison._requests import Call, Requests
 from garrison._retry import Chance
 from garrison._session import Session
@@ -51,13 +53,10 @@ from garrison.messages import (
     Events,
     Failed,
     Going,
-    Heartbeat,
     Latest,
     PresenceChanges,
     PresenceFriends,
     Redirect,
-    Renewed,
-    TokenRenew,
     WatchEnded,
     Welcome,
 )
@@ -68,12 +67,6 @@ PART_S: Final = 1.5
 """Longest wait for the server's side of a close."""
 LEAVE_S: Final = 0.1
 """Longest pause before leaving a node that says `going`: its sessions shall not all go at once."""
-SHORTEST_BEAT_S: Final = 0.01
-RENEW_SHARE: Final = 0.8
-"""Share of a token's time after which it is renewed."""
-RENEW_PAUSE_S: Final = 5.0
-"""Pause after a renewal that failed. Where none succeeds, the server closes with 4002, and the client comes back with a
-new token."""
 READING: Final[tuple[ClientPhase, ...]] = ("up", "moving", "parting")
 """Phases in which a session is up."""
 
@@ -109,12 +102,9 @@ class Core:
         self._options = options
         self._name = name
         self._chance = chance
-        self._state: str | None = None
         self._hello = b""
         self._hops = 0
-        self._opened_at = self._last_heard = 0.0
-        self._interval_s = 0.0
-        self._renewable = renewable
+        self._opened_at = 0.0
         self._left_jitter = False
         self._fault = ""
         self._ids = 0
@@ -125,7 +115,9 @@ class Core:
         self._timers.stale = self._is_stale
         self._dial = Dial(urls, first, options, chance, renewable)
         self._session = Session(options, self.stats)
+        self._heartbeats = Heartbeats(self._session, options.silence_intervals)
         self._requests = Requests(options, self.stats, self._timers, chance, self._frames.append, self._take_id)
+        self._renewal = Renewal(self._requests, self._timers, renewable)
         self._standing = Standing(self._requests)
         self._subscriptions = Subscriptions(self._requests, self._timers, chance, self._send, self._take_id, self._stir)
         self._streams = Streams(options.watch_buffer, self._subscriptions)
@@ -169,12 +161,11 @@ class Core:
     @property
     def state(self) -> str | None:
         """A word that travels with each heartbeat. Setting one that cannot be sent raises `BadInput`."""
-        return self._state
+        return self._heartbeats.state
 
     @state.setter
     def state(self, state: str | None) -> None:
-        pack(Heartbeat(0, state))
-        self._state = state
+        self._heartbeats.state = state
 
     def awaits(self, connection: int) -> bool:
         """Tell whether connection `connection` is still to be opened."""
@@ -359,40 +350,26 @@ class Core:
         self.stats.redirects += self._hops
         self._dial.served(str(self.url))
         self._opened_at = now
-        self._interval_s = max(welcome.heartbeat_interval_ms / 1000, SHORTEST_BEAT_S)
-        self._timers.at(now + (0.1 + 0.8 * self._chance()) * self._interval_s, "beat", self.connection)
-        self._renew_after(welcome.token_expires_in_ms, now)
+        first_s = self._heartbeats.begin(welcome.heartbeat_interval_ms, self._chance())
+        self._timers.at(now + first_s, "beat", self.connection)
+        self._renewal.begin(self.connection, welcome.token_expires_in_ms, now)
         self._decisions.append(Up(welcome, welcome.recovered))
         self._requests.flowing = True
         if not welcome.recovered:
-            self._standing.say_again(self._state, now)
+            self._standing.say_again(self._heartbeats.state, now)
         self._subscriptions.on_welcome(welcome.recovered, now)
         self.people.on_welcome(welcome.recovered and welcome.presence, now)
         self._requests.pump()
 
     def renew(self, connection: int, token: str, now: float) -> None:
         """The token to go on with."""
-        if connection != self.connection or self.phase != "up":
-            return  # the next hello brings a token anyway
-        try:
-            self._requests.submit(TokenRenew(token), now, self._renewed)
-        except GarrisonError:
-            self.not_renewed(connection, now)
+        if connection == self.connection and self.phase == "up":  # else the next hello brings a token anyway
+            self._renewal.give(token, now)
 
     def not_renewed(self, connection: int, now: float) -> None:
         """No token could be made to go on with: try again soon."""
-        self._timers.at(now + RENEW_PAUSE_S, "renew", connection)
-
-    def _renewed(self, _call: Call, reply: Reply | None, error: GarrisonError | None, now: float) -> None:
-        if isinstance(reply, Renewed):
-            self._renew_after(reply.token_expires_in_ms, now)
-        elif error is not None and self.connected:
-            self.not_renewed(self.connection, now)
-
-    def _renew_after(self, expires_in_ms: int, now: float) -> None:
-        if self._renewable and expires_in_ms > 0:
-            wait_s = max(RENEW_PAUSE_S, RENEW_SHARE * expires_in_ms / 1000)
-            self._timers.at(now + wait_s, "renew", self.connection)
+        if connection == self.connection:
+            self._renewal.again(now)
 
     def received(self, connection: int, frame: bytes | str, now: float) -> None:
         """A frame came."""
@@ -401,7 +378,7 @@ class Core:
         greeting = self.phase == "greeting"
         if not greeting and self.phase not in READING:
             return
-        self._last_heard = now
+        self._heartbeats.heard(now)
         try:
             if greeting:
                 self._on_greeting(read(unpack(frame)), now)
@@ -552,16 +529,14 @@ class Core:
         return bool(key.phase != "asking") if kind == "ask" else key != self.connection
 
     def _beat(self, now: float) -> None:
-        """A heartbeat at the interval that the server told, and an eye on its silence."""
-        silent_s = now - self._last_heard
-        if silent_s > self._interval_s * self._options.silence_intervals:
+        """Send a heartbeat, or leave a server that has been silent for too long."""
+        if self._heartbeats.lost(now):
             self._drop()
             self._go_on(1006, "connection lost", now)
             return
         if self.phase != "parting":
-            number = self._take_id() if silent_s > self._interval_s else 0  # then an answer of its own is asked for
-            self._send(Heartbeat(self._session.acknowledge(), self._state, id=number))
-        self._timers.at(now + self._interval_s, "beat", self.connection)
+            self._send(self._heartbeats.next(now, self._take_id))
+        self._timers.at(now + self._heartbeats.interval_s, "beat", self.connection)
 
     # ---- small parts ------------------------------------------------------------------------------
 

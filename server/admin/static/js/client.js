@@ -13,6 +13,9 @@ const FORGIVEN = 3;
 
 export class Refused extends Error {}
 
+/** Nothing came back that is an answer. */
+export class Unanswered extends Error {}
+
 /** An error answer of the API: `code`, `message`, `status`. */
 export class ApiError extends Error {
   constructor(status, problem) {
@@ -61,16 +64,20 @@ export class Client extends EventTarget {
     this.node = "";
     this.peers = new Map(); // node -> {url, fit}: fit ones are tried first
     this.failing = false;
+    this.#leaving = new AbortController(); // ends what a node is asked that this page leaves
   }
 
-  /** GET `/api/v1/PATH` from the present node. Throws ApiError, Refused or a network error. */
+  #leaving;
+
+  /** GET `/api/v1/PATH` from the present node. Throws ApiError, Refused or Unanswered, the last at once where this page
+   * moves on to another node. */
   get(path, parameters = {}, timeoutMs = 5000) {
-    return this.#get(this.base, path, parameters, timeoutMs);
+    return this.#ask(path, parameters, timeoutMs);
   }
 
   /** POST `body` as JSON to `/api/v1/PATH` of the present node. Throws as `get`. */
   post(path, body = {}, timeoutMs = 5000) {
-    return this.#get(this.base, path, {}, timeoutMs, {
+    return this.#ask(path, {}, timeoutMs, {
       method: "POST",
       body: JSON.stringify(body),
       headers: { "content-type": "application/json" },
@@ -125,6 +132,8 @@ export class Client extends EventTarget {
       try {
         const [url, answer] = await Promise.any(attempts);
         this.base = url;
+        this.#leaving.abort();
+        this.#leaving = new AbortController();
         this.#heard(answer);
         this.#emit("moved", { from: from.node, to: answer.node, url });
         return;
@@ -155,15 +164,25 @@ export class Client extends EventTarget {
     this.#emit("live", answer);
   }
 
-  #live = (base, timeoutMs) => this.#get(base, "live", {}, timeoutMs);
+  async #ask(path, parameters, timeoutMs, options) {
+    const name = this.node;
+    try {
+      return await this.#get(this.base, path, parameters, AbortSignal.any([AbortSignal.timeout(timeoutMs), this.#leaving.signal]), options);
+    } catch (error) {
+      if (error instanceof ApiError || error instanceof Refused) throw error;
+      throw new Unanswered(name ? `${name} does not answer` : "there is no answer");
+    }
+  }
 
-  async #get(base, path, parameters, timeoutMs, { headers, ...options } = {}) {
+  #live = (base, timeoutMs) => this.#get(base, "live", {}, AbortSignal.timeout(timeoutMs));
+
+  async #get(base, path, parameters, signal, { headers, ...options } = {}) {
     const url = new URL(`api/v1/${path}`, base);
     for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
     const response = await fetch(url, {
       ...options,
       headers: { ...headers, authorization: `Bearer ${this.token}` },
-      signal: AbortSignal.timeout(timeoutMs),
+      signal,
       cache: "no-store",
       credentials: "omit",
       referrerPolicy: "no-referrer",

@@ -1,12 +1,15 @@
 // Questions in SQL over the columns of all nodes: asked once or again and again, shown as a table, lines, areas or bars.
 
 import { plot } from "./answer_chart.js";
-import { el, setText } from "./dom.js";
+import { AnswerTable } from "./answer_table.js";
+import { el, setAttribute, setText } from "./dom.js";
 import { timeOfDay, whole } from "./format.js";
 
 const KEPT = "garrison.questions";
 const REFRESH_MS = 2000;
 const TIMEOUT_S = 5;
+const PADDING = 33; // of the answer's card, left and right
+const LASTING = [400, 401, 404]; // statuses of refusals that another try does not change
 const SPANS = [["the last minute", 60], ["the last 10 minutes", 600], ["the last hour", 3600], ["the last 6 hours", 21600], ["the last day", 86400], ["all that is held", 0]];
 const VIEWS = [["table", "Table"], ["lines", "Lines"], ["areas", "Stacked areas"], ["bars", "Bars"]];
 
@@ -17,13 +20,6 @@ function kept() {
   } catch {
     return [];
   }
-}
-
-/** One value of an answer as people read it. */
-function shown(value) {
-  if (value === null) return "–";
-  if (typeof value === "number") return Number.isInteger(value) ? whole(value) : value.toLocaleString("en", { maximumFractionDigits: 3 });
-  return String(value);
 }
 
 /** How complete an answer is, in a line. */
@@ -57,7 +53,7 @@ export const questions = {
   id: "questions",
   title: "Questions",
   order: 4,
-  render(root, { client, poll, href }, [asked, view]) {
+  render(root, { store, client, poll, href }, [asked, view, seconds]) {
     const option = ([value, text]) => el("option", { value }, text);
     const saved = el("select", { "aria-label": "Saved questions" });
     const span = el("select", { "aria-label": "Time" }, SPANS.map(([text, seconds]) => option([String(seconds), text])));
@@ -84,9 +80,13 @@ export const questions = {
       el("details", { class: "card" }, el("summary", {}, "Tables and columns"), tables),
     );
 
+    const rows = new AnswerTable();
     let answer = null;
-    let presets = [];
+    let question = null; // {sql, seconds}: what is asked again while it is live, whatever is typed meanwhile
     let running = false;
+    let unanswered = false; // for a reason that may pass: it is asked again
+    let presets = [];
+    let begun = false;
 
     function fillSaved() {
       const own = kept();
@@ -100,49 +100,85 @@ export const questions = {
       return saved.value ? list[Number(saved.value.slice(1))] : undefined;
     }
 
+    const inside = () => result.clientWidth - PADDING;
+
     function show() {
-      if (answer === null) return;
-      const chart = as.value === "table" ? null : plot(answer, as.value);
-      result.replaceChildren(chart ?? table(answer));
-      if (as.value !== "table" && chart === null) setText(note, `${note.textContent} · nothing to draw: a picture needs a number in the last column`);
+      if (answer === null || poll.ended) return;
+      const drawn = as.value !== "table" && answer.rows.length > 0;
+      const chart = drawn ? plot(answer, as.value, inside()) : null;
+      const element = chart ?? rows.show(answer);
+      if (result.firstElementChild !== element) result.replaceChildren(element);
+      const plain = drawn && chart === null ? "nothing to draw: a picture needs a number in the last column" : "";
+      setText(note, [coverageText(answer.coverage), plain].filter(Boolean).join(" · "));
+      setAttribute(note, "aria-live", live.checked ? "off" : null); // nobody listens to that every two seconds
+      history.replaceState(null, "", href(question.sql, as.value, String(question.seconds)));
+    }
+
+    /** Show what went wrong; what was answered before is no answer to what is asked now. */
+    function tell(text) {
+      wrong.hidden = text === "";
+      setText(wrong, text);
+      for (const element of [note, result]) element.classList.toggle("stale", text !== "");
+    }
+
+    async function once(one) {
+      const since_ms = one.seconds ? Math.round(Date.now() + store.ahead_ms - 1000 * one.seconds) : 0;
+      const over = () => poll.ended || one !== question; // somebody went on meanwhile
+      try {
+        const found = await client.post("questions", { sql: one.sql, timeout_s: TIMEOUT_S, since_ms }, 1000 * (TIMEOUT_S + 3));
+        if (over()) return;
+        answer = found;
+        unanswered = false;
+        file.disabled = answer.rows.length === 0;
+        tell("");
+        show();
+      } catch (error) {
+        if (over()) return;
+        unanswered = !LASTING.includes(error.status);
+        if (error.status === 400) live.checked = false;
+        tell(unanswered ? `${error.message}; asking again` : error.message);
+      }
     }
 
     async function run() {
-      if (running || !sql.value.trim()) return;
+      if (running || question === null) return;
       running = true;
-      ask.disabled = true;
-      const seconds = Number(span.value);
-      const body = { sql: sql.value, timeout_s: TIMEOUT_S, since_ms: seconds ? Date.now() - 1000 * seconds : 0 };
-      try {
-        answer = await client.post("questions", body, 1000 * (TIMEOUT_S + 3));
-        wrong.hidden = true;
-        file.disabled = answer.rows.length === 0;
-        setText(note, coverageText(answer.coverage));
-        show();
-        history.replaceState(null, "", href(sql.value, as.value));
-      } catch (error) {
-        wrong.hidden = false;
-        setText(wrong, error.message);
-        if (error.status === 400) live.checked = false; // anything else may pass
-      } finally {
-        running = false;
-        ask.disabled = false;
-      }
+      setAttribute(ask, "aria-busy", "true");
+      let one = null;
+      while (one !== question && !poll.ended) await once((one = question));
+      running = false;
+      setAttribute(ask, "aria-busy", null);
+    }
+
+    /** Ask what stands there; what is asked already gives way to it. */
+    function pose() {
+      if (!sql.value.trim()) return;
+      question = { sql: sql.value, seconds: Number(span.value) };
+      run();
     }
 
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      run();
+      pose();
     });
     sql.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
-        run();
+        pose();
       }
     });
     as.addEventListener("change", show);
-    span.addEventListener("change", run);
-    live.addEventListener("change", () => poll.now());
+    span.addEventListener("change", pose);
+    live.addEventListener("change", () => {
+      if (live.checked && question === null) pose();
+      poll.now();
+    });
+    let drawnFor = inside();
+    new ResizeObserver(() => {
+      if (inside() === drawnFor) return;
+      drawnFor = inside();
+      if (as.value !== "table") show();
+    }).observe(result);
     file.addEventListener("click", () => download("answer.csv", csv(answer)));
     saved.addEventListener("change", () => {
       const one = chosen();
@@ -150,7 +186,7 @@ export const questions = {
       if (one === undefined) return;
       sql.value = one.sql;
       as.value = one.view ?? "table";
-      run();
+      pose();
     });
     keep.addEventListener("click", () => {
       const title = prompt("Its name", chosen()?.title ?? "")?.trim().slice(0, 80);
@@ -168,40 +204,30 @@ export const questions = {
       fillSaved();
     });
 
-    span.value = "600";
+    span.value = SPANS.some(([, each]) => String(each) === seconds) ? seconds : "600";
     if (VIEWS.some(([name]) => name === view)) as.value = view;
-    client.get("questions").then((found) => {
+    if (asked) sql.value = asked;
+
+    async function begin() {
+      const found = await client.get("questions").catch((error) => tell(`${error.message}; asking again`));
+      if (found === undefined || poll.ended) return;
+      begun = true;
       presets = found.saved;
       fillSaved();
       tables.replaceChildren(...found.tables.map((one) => el("li", {}, el("b", {}, one.table), ` ${one.columns.map((column) => column.name).join(", ")}`)));
-      if (found.unavailable) {
-        wrong.hidden = false;
-        setText(wrong, `No answers here: ${found.unavailable}`);
-      }
-      if (asked) sql.value = asked;
-      else if (presets.length) {
+      tell(found.unavailable && `No answers here: ${found.unavailable}`);
+      if (!sql.value && presets.length) {
         saved.value = "g0";
         sql.value = presets[0].sql;
         as.value = presets[0].view;
       }
-      if (!found.unavailable) run();
-    });
+      if (question === null) pose();
+    }
+
+    fillSaved();
     poll.every(REFRESH_MS, async () => {
-      if (live.checked) await run();
+      if (!begun) await begin();
+      if (live.checked || unanswered) await run();
     });
   },
 };
-
-function table({ columns, rows }) {
-  if (!rows.length) return el("p", { class: "empty" }, "No rows.");
-  const numeric = columns.map((_, index) => rows.every((row) => row[index] === null || typeof row[index] === "number"));
-  const cells = (row) => row.map((value, index) => el("td", { class: numeric[index] && "num" }, shown(value)));
-  return el(
-    "div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Rows of the answer" },
-    el(
-      "table", {},
-      el("thead", {}, el("tr", {}, columns.map((name, index) => el("th", { scope: "col", class: numeric[index] && "num" }, name)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, cells(row)))),
-    ),
-  );
-}

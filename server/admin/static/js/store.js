@@ -12,6 +12,7 @@ export class Store extends EventTarget {
   constructor() {
     super();
     this.live = null;
+    this.ahead_ms = 0; // by how much the nodes' clocks are before this browser's
     this.series = new Map(); // node -> Map(second -> sample)
     this.events = [];
     this.gaps = true; // true: samples are missing, the history should be asked for
@@ -33,6 +34,7 @@ export class Store extends EventTarget {
     for (const node of answer.nodes) this.colour(node.node);
     if (this.live !== null) this.#compare(this.live, answer);
     this.live = answer;
+    this.ahead_ms = answer.wall_ms - Date.now();
     for (const node of answer.nodes) if (node.report) this.#samples(node.node, node.incarnation, node.report.samples);
     this.#forget(Math.floor(answer.wall_ms / 1000) - KEPT_S);
     this.dispatchEvent(new Event("change"));

@@ -12,13 +12,13 @@ import msgspec
 
 from server.presence.ports import NodePresence
 from server.replays.reader import StretchReader
-from server.runtime.metrics import Metrics
 from server.sessions.arrivals import SessionArrivals
 from server.sessions.binding import SessionActors
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import Connection, Receiver
 from server.sessions.dismissals import Dismissals
 from server.sessions.end_reasons import ENDED_OWNERSHIP_LOST, ENDED_STOPPING, NODE_STOPS
+from server.sessions.gateway_going_over import GatewayGoingOver
 from server.sessions.gateway_succession import GatewaySuccession
 from server.sessions.greeter import Greeter
 from server.sessions.guesses import GuessLimits
@@ -131,18 +131,7 @@ class Gateway:
             app, system, self.log_reader, ticks, drivers.supervisor, drivers.metrics, settings.replays
         )
         watched = Subscriptions(self.streams, self.latest, self.watches, self.replays)
-        handlers: tuple[tuple[type[Request], Handle], ...] = (
-            (PresenceWatch, self.watches.watch),
-            (PresenceUnwatch, self.watches.unwatch),
-            (PresenceList, lists.list_once),
-            (Watch, self.streams.watch),
-            (WatchLatest, self.latest.watch),
-            (Unwatch, self._unwatch),
-            (ReplayOpen, self.replays.open),
-            (ReplayControl, self.replays.control),
-            (ReplayClose, self.replays.close),
-        )
-        for message, handle in handlers:
+        for message, handle in self._handlers(lists):
             requests.add(message, handle)
         codecs, decoders = _codecs((*ENGINE_REQUESTS, *app.requests))
         self.kit: SessionKit = Kit(
@@ -155,10 +144,8 @@ class Gateway:
             limits.transfer, self._per_s, settings.transport.max_frame_bytes // 2,
         )  # fmt: skip
         self.table.on_add(self.pushes.added)
-        self.table.on_end(self.streams.session_ended)
-        self.table.on_end(self.latest.session_ended)
-        self.table.on_end(self.watches.session_ended)
-        self.table.on_end(self.replays.session_ended)
+        for part in (self.streams, self.latest, self.watches, self.replays):
+            self.table.on_end(part.session_ended)
         self.table.on_release(self.watches.drop)
         self.seeker = Seeker(system, drivers.transport, limits.seek)
         self.arrivals = SessionArrivals(
@@ -179,20 +166,32 @@ class Gateway:
             system, drivers.transport, self.streams, self.latest, self.pushes, dismissals, presence
         )
 
-        self.succession = self._succession(actors, drivers.metrics, slices, guesses)
-        """Its part of a succession."""
-
-    def _succession(
-        self, actors: SessionActors, metrics: Metrics, slices: Slices, guesses: GuessLimits
-    ) -> GatewaySuccession:
-        people, node = PresenceCopies(self.watches), self._system
+        people = PresenceCopies(self.watches)
         copies = SessionCopies(
-            self.kit, node, self.table, actors, self.streams, self.latest, people, self.replays, self.mover
+            self.kit, system, self.table, actors, self.streams, self.latest, people, self.replays, self.mover
         )
-        return GatewaySuccession(
-            copies, node, metrics, self.table, self.greeter, self.turnstile, slices, self.streams, self.latest, people,
-            self.pushes, self.mover, guesses,
-        )  # fmt: skip
+        self.succession = GatewaySuccession(
+            copies, system, drivers.metrics, self.table, self.greeter, self.turnstile, slices, self.mover
+        )
+        """Its sessions and connections in a succession."""
+        self.going_over = GatewayGoingOver(
+            self.table, self.greeter, self.streams, self.latest, people, self.pushes, self.mover, guesses
+        )
+        """All else of it in a succession."""
+
+    def _handlers(self, lists: PresenceLists) -> tuple[tuple[type[Request], Handle], ...]:
+        """The handlers of requests that are about what a client watches, by their messages."""
+        return (
+            (PresenceWatch, self.watches.watch),
+            (PresenceUnwatch, self.watches.unwatch),
+            (PresenceList, lists.list_once),
+            (Watch, self.streams.watch),
+            (WatchLatest, self.latest.watch),
+            (Unwatch, self._unwatch),
+            (ReplayOpen, self.replays.open),
+            (ReplayControl, self.replays.control),
+            (ReplayClose, self.replays.close),
+        )
 
     def start(self) -> None:
         """Begin to keep time for sessions and streams."""

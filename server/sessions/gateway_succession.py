@@ -1,11 +1,11 @@
-"""The gateway's part of a succession: its node goes on in another process, and clients notice nothing.
+"""Sessions and their connections in a succession: the node goes on in another process, and clients notice nothing.
 
     here     rest, while what is under way ends; end_waiting, where it does not in time; part_with_some; then copies
-             of the sessions that have changed, and `bequeath`. Or else `go_on`, and nothing has been
-    there    copies of sessions are unpacked as they come, descriptors carried; `inherit`; then `take_up`
+             of the sessions that have changed. Or else `go_on`, and nothing has been
+    there    copies of sessions are unpacked as they come, descriptors carried; then `take_up`
 
 A connection that cannot go over is closed after a `going`; its session goes over all the same, and waits for it.
-`gateway_bequest.py` says what goes over beside sessions, and what is rebuilt.
+`gateway_going_over.py` has all of a gateway that is no session's.
 """
 
 from collections import Counter
@@ -17,32 +17,17 @@ from server.errors import BadInput
 from server.runtime.metrics import Metrics
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import ClientSockets, Connection
-from server.sessions.gateway_bequest import (
-    GatewayAhead,
-    GatewayBequest,
-    GuessCopy,
-    decode_ahead,
-    decode_bequest,
-    encode_bequest,
-)
 from server.sessions.greeter import Greeter
-from server.sessions.guesses import GuessLimits
-from server.sessions.latest import LatestTopics
 from server.sessions.mover import Mover
 from server.sessions.ports import NodeView
-from server.sessions.presence_copies import PresenceCopies
-from server.sessions.pushes import Pushes
 from server.sessions.session import Session
 from server.sessions.session_copies import SessionCopies
 from server.sessions.slices import Slices
-from server.sessions.streams import Streams
 from server.sessions.table import SessionTable
 from server.sessions.turnstile import Turnstile
 from server.wire.messages import CloseCode, Going
 
 log = structlog.get_logger(__name__)
-AHEAD: Final = 500
-"""Players and topics of a slice that is copied ahead."""
 MEANWHILE: Final = "this node goes over to another process: connect again"
 
 
@@ -60,20 +45,11 @@ class GatewaySuccession:
         greeter: Greeter,
         turnstile: Turnstile,
         slices: Slices,
-        streams: Streams,
-        latest: LatestTopics,
-        people: PresenceCopies,
-        pushes: Pushes,
         mover: Mover,
-        guesses: GuessLimits,
     ) -> None:
         self.copies, self._node, self._metrics, self._table = copies, node, metrics, table
-        self._greeter, self._turnstile, self._slices = greeter, turnstile, slices
-        self._streams, self._latest, self._people, self._pushes = streams, latest, people, pushes
-        self._mover, self._guesses = mover, guesses
+        self._greeter, self._turnstile, self._slices, self._mover = greeter, turnstile, slices, mover
         self._carried: dict[Connection, Session] = {}
-        self._round: list[tuple[str, bool]] | None = None
-        """Keys of this round of copying ahead that are not copied: players, and (True) latest topics."""
 
     # ---- here ----
 
@@ -137,59 +113,7 @@ class GatewaySuccession:
             return -1
         return self.sockets.descriptor(connection)
 
-    def copy_ahead(self) -> bytes:
-        """The next slice of what is shown of players and latest topics, for `inherit_ahead` of the next process; empty
-        where this round has none left. Changes after that are copied by the next round, or go with the bequest."""
-        if self._round is None:
-            self._round = [(player, False) for player in self._people.not_copied()]
-            self._round += [(topic, True) for topic in self._latest.not_copied()]
-        some, self._round = self._round[:AHEAD], self._round[AHEAD:]
-        if not some:
-            self._round = None
-            return b""
-        audiences = self._people.copy_ahead(key for key, is_topic in some if not is_topic)
-        latest = self._latest.copy_ahead(key for key, is_topic in some if is_topic)
-        return encode_bequest(GatewayAhead(audiences, latest))
-
-    def end_copying(self) -> None:
-        """Forget what was copied ahead: there is no next process."""
-        self._round = None
-        self._people.end_copying()
-        self._latest.end_copying()
-
-    def bequeath(self) -> bytes:
-        """All that is no session's: see `gateway_bequest.py`."""
-        pictures, latest = self._latest.bequeath()
-        presence, revision, audiences = self._people.bequeath()
-        departures, ended, reclaims = self._mover.bequeath()
-        away, earlier = self._pushes.bequeath()
-        bequest = GatewayBequest(
-            self._greeter.hellos, pictures, presence, revision, self._streams.bequeath(), latest, audiences,
-            departures, ended, reclaims, away, earlier, [GuessCopy(*level) for level in self._guesses.levels()],
-            self._table.several(),
-        )  # fmt: skip
-        return encode_bequest(bequest)
-
     # ---- there ----
-
-    def inherit_ahead(self, data: bytes) -> None:
-        """Take in a slice of `copy_ahead`. Raises `BadInput`."""
-        ahead = decode_ahead(data)
-        self._people.inherit_ahead(ahead.audiences)
-        self._latest.inherit_ahead(ahead.latest)
-
-    def inherit(self, data: bytes) -> None:
-        """Take in what the process before has bequeathed, once all of its sessions are unpacked. Raises `BadInput`;
-        then nothing has changed."""
-        bequest = decode_bequest(data)
-        self._greeter.hellos = max(self._greeter.hellos, bequest.hellos)
-        self._latest.learn(bequest.pictures, bequest.latest)
-        self._people.learn(bequest.presence, bequest.revision, bequest.audiences)
-        self._streams.learn(bequest.streams)
-        self._mover.learn(bequest.departures, bequest.ended, bequest.reclaims)
-        self._pushes.learn(bequest.away, bequest.earlier)
-        self._guesses.learn((each.address, each.level, each.at) for each in bequest.guesses)
-        self._table.put_in_order(bequest.several)
 
     def carry(self, resume: str, descriptor: int) -> bool:
         """Keep a descriptor that has come, for the session of that resume token. It is this gateway's from here on.

@@ -170,7 +170,7 @@ class Heir:
                 if message.presence and self._node.presence is not None:
                     self._node.presence.inherit_ahead(message.presence)
                 if message.gateway:
-                    self._node.gateway.succession.inherit_ahead(message.gateway)
+                    self._node.gateway.going_over.inherit_ahead(message.gateway)
                 return Took(self._sessions.take(message.sessions, message.sessions_gone))
             case Sockets():
                 self._sessions.take_sockets(message.connections, received.descriptors)

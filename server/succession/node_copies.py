@@ -52,7 +52,7 @@ class NodeCopies:
         self._node.system.directory.end_copying()
         if self._node.presence is not None:
             self._node.presence.end_copying()
-        self._node.gateway.succession.end_copying()
+        self._node.gateway.going_over.end_copying()
         self.activations.end()
 
     def check_view(self) -> None:
@@ -112,7 +112,7 @@ class NodeCopies:
             await heir.ask(self._copies(directory=some))
         while presence is not None and (some := presence.copy_ahead()):
             await heir.ask(self._copies(presence=some))
-        while some := self._node.gateway.succession.copy_ahead():
+        while some := self._node.gateway.going_over.copy_ahead():
             await heir.ask(self._copies(gateway=some))
 
     async def send_sockets(self, heir: AskedHeir) -> None:

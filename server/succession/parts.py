@@ -17,5 +17,5 @@ def parts_of(node: Node) -> dict[str, BequeathingPart]:
     }
     if node.presence is not None:
         parts["presence"] = node.presence
-    parts["gateway"] = node.gateway.succession
+    parts["gateway"] = node.gateway.going_over
     return parts

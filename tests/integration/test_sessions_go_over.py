@@ -273,7 +273,7 @@ async def test_a_succession_that_is_called_off_has_lost_nothing() -> None:
         await asyncio.sleep(0.2)
         assert not asked.done() and not client.seen
         over.old.gateway.succession.end_waiting()
-        over.old.gateway.succession.bequeath()
+        over.old.gateway.going_over.bequeath()
         over.barrier.end()
         node.gateway.succession.go_on()
         for number in range(100, 105):
@@ -339,7 +339,7 @@ async def test_a_bad_copy_takes_no_other_along_and_its_client_begins_anew() -> N
         data = [copies.pack(session) for session in sessions]
         data[1] = data[1][:-5]
         assert [there.unpack(copy) for copy in data] == [True, False]
-        there.inherit(node.gateway.succession.bequeath())
+        over.heir.gateway.going_over.inherit(node.gateway.going_over.bequeath())
         numbers = [node.gateway.succession.descriptor(session) for session in sessions]
         carried = [there.carry(session.resume, number) for session, number in zip(sessions, numbers, strict=True)]
         assert carried == [True, False]
@@ -379,7 +379,7 @@ async def test_a_session_whose_connection_did_not_come_waits_for_its_client() ->
         there = over.heir.gateway.succession
         (session,) = node.gateway.succession.copies.all()
         there.copies.unpack(node.gateway.succession.copies.pack(session))
-        there.inherit(node.gateway.succession.bequeath())
+        over.heir.gateway.going_over.inherit(node.gateway.going_over.bequeath())
         await over.go()
         heir = world.nodes["node-1"].gateway
         assert heir.table.players["p"].phase == "detached" and node.metrics.sessions == 0
@@ -573,7 +573,7 @@ async def test_pictures_that_were_copied_ahead_go_with_the_bequest_only_where_th
         await viewer.watch(*(f"p{number}" for number in range(700)))
         await viewer.client.ask(WatchLatest, "board/lights")
         await viewer.client.ask(Light, "lights", {"a": "on"})
-        over = node.gateway.succession
+        over = node.gateway.going_over
         slices = []
         while some := over.copy_ahead():
             slices.append(decode_ahead(some))

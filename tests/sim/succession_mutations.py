@@ -12,7 +12,6 @@ COPIED = "server.succession.copying:CopiedActivations"
 ARRIVED = "server.succession.copying:ArrivedActivations"
 SYSTEM = "server.catalog.system:ActorSystem"
 SESSIONS = "server.sessions.session_copies:SessionCopies"
-GATEWAY = "server.sessions.gateway_succession:GatewaySuccession"
 PRESENCE = "server.presence.core:PresenceCore"
 
 MUTANTS: Final = (

@@ -147,7 +147,7 @@ async def predecessor(world: WatchWorld, channel: Channel) -> None:
     channel.send(("descriptors", list(numbers), b""))
     channel.send_descriptors(list(numbers.values()))
     shown = {player: (each[0].everybody, each[0].friends, each[0].own) for player, each in engine.shown.items()}
-    channel.send(("bequest", [traffic.words, traffic.moves, shown], gateway.succession.bequeath()))
+    channel.send(("bequest", [traffic.words, traffic.moves, shown], gateway.going_over.bequeath()))
     assert channel.receive() == "ready"
     facts = {
         "sessions": len(here), "changed": len(changed), "parted": dict(parted), "pack_us": pieces / len(here) * 1e6,
@@ -187,7 +187,7 @@ async def heir(world: WatchWorld, channel: Channel) -> None:
         else:
             break
     at = time.perf_counter()
-    gateway.succession.inherit(data)
+    gateway.going_over.inherit(data)
     inherit_s = time.perf_counter() - at
     traffic.words, traffic.moves, shown = what
     for player, pictures in shown.items():

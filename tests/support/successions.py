@@ -76,8 +76,8 @@ class Succession:
             self.packed[session.resume] = over.copies.pack(session)
             self.heir.gateway.succession.copies.unpack(self.packed[session.resume])
             self.barrier.watch(session)
-        while some := over.copy_ahead():
-            self.heir.gateway.succession.inherit_ahead(some)
+        while some := self.old.gateway.going_over.copy_ahead():
+            self.heir.gateway.going_over.inherit_ahead(some)
 
     def nothing_else_changed(self, changed: dict[Session, None]) -> None:
         """The copies of all sessions that the barrier has not noted are what they would be now."""
@@ -105,7 +105,7 @@ class Succession:
         for session in over.copies.all():
             if session in changed or session.resume not in copied:
                 there.copies.unpack(over.copies.pack(session))
-        there.inherit(over.bequeath())
+        self.heir.gateway.going_over.inherit(self.old.gateway.going_over.bequeath())
         pairs = [(session.resume, over.descriptor(session)) for session in over.copies.all()]
         pairs = [pair for pair in pairs if pair[1] >= 0]
         numbers = [number for _, number in pairs]

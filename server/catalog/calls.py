@@ -1,12 +1,29 @@
-"""The frame of a call between nodes. Pure."""
+"""A call on its way to its actor, and its frame between nodes. Pure."""
 
 from typing import Any
 
 import msgspec
 
+from server.activations.ports import Chain
 from server.errors import BadInput
-from server.ids import ActorId
+from server.ids import ActorId, kind_of
 from server.wire.codec import UNDECODABLE
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A call of `id`'s method `name`, wherever the actor lives. `chain`: the actors that wait for its answer, the first
+    one first. `deadline`: by the clock of this node. `stored`: the answer is to wait until what the call made is in the
+    store."""
+
+    id: ActorId
+    name: str
+    args: tuple[Any, ...]
+    chain: Chain
+    deadline: float
+    stored: bool = False
+
+    def __str__(self) -> str:
+        return f"{kind_of(self.id)}.{self.name}"
 
 
 class CallFrame(msgspec.Struct, array_like=True, frozen=True):

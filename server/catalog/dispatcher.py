@@ -27,10 +27,10 @@ import structlog
 
 from server.activations.activation import Activation
 from server.activations.awaiting import fail, resolve
-from server.activations.ports import Asking, Chain
+from server.activations.ports import Asking
 from server.activations.turns import QueuedCall
 from server.actors.methods import Method, MethodTable
-from server.catalog.calls import CallFrame, decode_call, encode_call
+from server.catalog.calls import Call, CallFrame, decode_call, encode_call
 from server.catalog.catalog import NotMade
 from server.catalog.ports import Births, Locations
 from server.catalog.services import CurrentView, Services
@@ -107,15 +107,16 @@ class Dispatcher:
         of `caller`'s turn. Errors: see `call`."""
         deadline = self._clock.now() + (timeout_s or self._actors.call_timeout_s)
         if caller is None:
-            return await self.call(identity, name, args, (), deadline)
+            return await self.call(Call(identity, name, args, (), deadline))
         if caller.deadline:
             deadline = min(deadline, caller.deadline)
-        return await self.call(identity, name, args, (*caller.chain, caller.id), deadline)
+        return await self.call(Call(identity, name, args, (*caller.chain, caller.id), deadline))
 
     async def confirm(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
         """The answer of `identity.name(*args)` once what the call made is in the store. Errors: see `call`; after one
         that does not say that nothing happened the same call may be sent again only if it is known again."""
-        return await self.call(identity, name, args, (), self._clock.now() + self._actors.call_timeout_s, stored=True)
+        deadline = self._clock.now() + self._actors.call_timeout_s
+        return await self.call(Call(identity, name, args, (), deadline, stored=True))
 
     def ask_now(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
         """The result itself where the actor lives here and the turn ends at once, otherwise a
@@ -134,9 +135,9 @@ class Dispatcher:
         """The answer of a call in a mailbox; if the actor moves before its turn, the call goes after it."""
         deadline = self._clock.now() + self._actors.call_timeout_s
         try:
-            return await self.within(waiting, deadline, identity)
+            return await self._within(waiting, deadline, identity)
         except Moved:
-            return await self.call(identity, name, args, (), deadline)
+            return await self.call(Call(identity, name, args, (), deadline))
         finally:
             del waiting
 
@@ -156,16 +157,7 @@ class Dispatcher:
         finally:
             self._tells -= 1
 
-    async def call(
-        self,
-        identity: ActorId,
-        name: str,
-        args: tuple[Any, ...],
-        chain: Chain,
-        deadline: float,
-        *,
-        stored: bool = False,
-    ) -> Any:
+    async def call(self, call: Call) -> Any:
         """The answer of the actor, wherever it lives. Raises the method's error, `Unavailable`
         (nothing happened), or an `OutcomeUnknown`."""
         target: NodeAddress | None = None
@@ -173,39 +165,34 @@ class Dispatcher:
         why = ""
         while True:
             try:
-                activation = self._live.get(identity)
+                activation = self._live.get(call.id)
                 if activation is not None:
-                    return await self._local(activation, name, args, chain, deadline, stored)
+                    return await self._local(activation, call)
                 if target is None:
-                    target = self.cache.find(identity) or self._current.owner(identity)
+                    target = self.cache.find(call.id) or self._current.owner(call.id)
                 if target is None:
                     raise Unreachable("no node is up")
                 if target == self._current.me:
-                    admission = self._admit(identity, name, self._current.me, here, deadline)
-                    if chain:
-                        activation = await self._services.supervisor.spawn(admission, f"admit {identity}")
-                    else:
-                        activation = await admission
-                    return await self._local(activation, name, args, chain, deadline, stored)
-                return await self._remote(target, identity, name, args, chain, deadline, here, stored)
+                    return await self._local(await self._admitted(call, here), call)
+                return await self._remote(target, call, here)
             except NotMade:
-                return await self._waited(self._peek(identity, name, args, chain, deadline), deadline, name)
+                return await self._waited(self._peek(call), call)
             except Moved as moved:
                 why, where = moved.message, parse_location(moved.address)
-                self._learn(identity, target, where)
+                self._learn(call.id, target, where)
                 target, here = where or (None, False)
                 hops += 1
                 if where is not None and hops <= self._actors.max_redirects:
                     continue
             except Unreachable as error:
                 why = error.message
-                self.cache.drop(identity)
+                self.cache.drop(call.id)
                 target, here = None, False
             except OutcomeUnknown:
-                self.cache.drop(identity)  # the next call asks the owner: this place may be silent for long
+                self.cache.drop(call.id)  # the next call asks the owner: this place may be silent for long
                 raise
             hops = 0
-            await self._pause(attempt, deadline, why)
+            await self._pause(attempt, call.deadline, why)
             attempt += 1
 
     async def _pause(self, attempt: int, deadline: float, why: str) -> None:
@@ -238,33 +225,33 @@ class Dispatcher:
         cls = self._services.app.actor(kind_of(identity))
         return self._methods[cls].remote.get(name) if cls is not None else None
 
-    async def _local(
-        self, activation: Activation, name: str, args: tuple[Any, ...], chain: Chain, deadline: float, stored: bool
-    ) -> Any:
-        result = activation.call(name, args, chain, deadline)
-        if stored:
+    async def _local(self, activation: Activation, call: Call) -> Any:
+        result = activation.call(call.name, call.args, call.chain, call.deadline)
+        if call.stored:
             result = activation.when_stored(result)
         try:
-            return await self._waited(result, deadline, f"{activation.kind}.{name}")
+            return await self._waited(result, call)
         finally:
             del result  # here and below: an error that it holds was raised through this frame
 
-    async def _waited(self, result: Any, deadline: float, what: str) -> Any:
+    async def _waited(self, result: Any, call: Call) -> Any:
         try:
-            return await self.within(result, deadline, what) if isinstance(result, asyncio.Future) else result
+            if isinstance(result, asyncio.Future):
+                return await self._within(result, call.deadline, str(call))
+            return result
         finally:
             del result
 
-    def _peek(self, identity: ActorId, name: str, args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
+    def _peek(self, call: Call) -> Any:
         """The result of a call that reads what was never stored, or a future of it. Raises `NotFound`
         for a method that is none of those."""
-        method = self._method(identity, name)
+        method = self._method(call.id, call.name)
         if method is None or not method.peeks:
-            raise NotFound(f"no {kind_of(identity)} {key_of(identity)}")
-        blank = self._catalog.blank(identity)
+            raise NotFound(f"no {kind_of(call.id)} {key_of(call.id)}")
+        blank = self._catalog.blank(call.id)
         result: Any = None
         try:
-            result = blank.call(name, args, chain, deadline)
+            result = blank.call(call.name, call.args, call.chain, call.deadline)
         finally:
             if isinstance(result, asyncio.Future):
                 result.add_done_callback(lambda _: blank.drop(Moved()))
@@ -272,7 +259,7 @@ class Dispatcher:
                 blank.drop(Moved())
         return result
 
-    async def within(self, result: "asyncio.Future[Any]", deadline: float, what: str) -> Any:
+    async def _within(self, result: "asyncio.Future[Any]", deadline: float, what: str) -> Any:
         """The result, or `DeadlineExceeded`; a caller that goes away does not cancel the turn."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
@@ -284,25 +271,15 @@ class Dispatcher:
             timer.cancel()
             del result, answer
 
-    async def _remote(
-        self,
-        target: NodeAddress,
-        identity: ActorId,
-        name: str,
-        args: tuple[Any, ...],
-        chain: Chain,
-        deadline: float,
-        here: bool,
-        stored: bool,
-    ) -> Any:
-        left = deadline - self._clock.now()
+    async def _remote(self, target: NodeAddress, call: Call, here: bool) -> Any:
+        left = call.deadline - self._clock.now()
         if left <= 0:
             raise Unavailable("the deadline passed before the call was sent")
-        method = self._method(identity, name)
+        method = self._method(call.id, call.name)
         if method is None:
-            raise NotFound(f"no method {kind_of(identity)}.{name[:64]}")
+            raise NotFound(f"no method {kind_of(call.id)}.{call.name[:64]}")
         self._services.metrics.calls_remote_total += 1
-        payload = encode_call(identity, name, args, left, chain, here, stored)
+        payload = encode_call(call.id, call.name, call.args, left, call.chain, here, call.stored)
         return method.decode_result(await self._services.transport.request(target, Service.CALL, payload, left))
 
     def pass_on(
@@ -328,6 +305,14 @@ class Dispatcher:
             answer.add_done_callback(partial(resolve, call.future, then=call.method.decode_result))
 
     # ---- the callee's side ----
+
+    async def _admitted(self, call: Call, here: bool) -> Activation:
+        """See `_admit`, for a call from this node."""
+        admission = self._admit(call.id, call.name, self._current.me, here, call.deadline)
+        if not call.chain:
+            return await admission
+        admitted: Activation = await self._services.supervisor.spawn(admission, f"admit {call.id}")
+        return admitted
 
     async def _admit(
         self, identity: ActorId, name: str, caller: NodeAddress, here: bool, deadline: float
@@ -395,7 +380,7 @@ class Dispatcher:
         except NotMade:
             method = self._method(frame.id, frame.method)
             args = method.decode_args(frame.args) if method is not None else ()
-            result = self._peek(frame.id, frame.method, args, tuple(frame.chain), deadline)
+            result = self._peek(Call(frame.id, frame.method, args, tuple(frame.chain), deadline))
         try:
             return _encode(await result if isinstance(result, asyncio.Future) else result)
         finally:

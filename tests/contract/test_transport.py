@@ -206,7 +206,7 @@ async def test_deadline(rig: Rig) -> None:
     await a.transport.request(b.me, OTHER, b"", 5.0)
     slow = a.transport.request(b.me, CALL, b"", 0.1)
     with pytest.raises(DeadlineExceeded):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await slow
     assert a.metrics.transport_deadlines_total == 1
     parked.futures[0].set_result(b"too late")  # ignored
@@ -356,7 +356,7 @@ async def test_the_peer_stops(rig: Rig) -> None:
             return False
         return False
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await refused():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
@@ -424,7 +424,7 @@ class Raw:
 
     async def read(self) -> tuple[int, bytes]:
         """The next frame's kind and payload."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not self._got:
                 data = await self.reader.read(65_536)
                 if not data:
@@ -444,7 +444,7 @@ class Raw:
 
     async def closed(self) -> None:
         """Wait until the other end closes."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             try:
                 while await self.reader.read(65_536):
                     pass

@@ -108,8 +108,12 @@ async def test_matches_that_are_over_are_found_and_told(tmp_path: Path) -> None:
             await play("open", "", *clients)
             await play("closed", "hunter2", *clients)
             await clients_find_it(ann, eve)
-            career = await ann.career("ann", mode="slayer")
-            assert [(line.matches, line.wins) for line in career.lines] == [(2, 2)]
+
+            async def both_count() -> bool:
+                career = await ann.career("ann", mode="slayer")
+                return [(line.matches, line.wins) for line in career.lines] == [(2, 2)]
+
+            await until(both_count)
             await operators_find_it(admin, (await ann.match_page("closed")).mark)
     finally:
         await nodes.stop()

@@ -107,9 +107,10 @@ async def test_friends_and_strangers_see_a_player_come_act_go_and_be_blocked(clu
         await stranger.ready()
         assert statuses(friend) == {"bob": "offline", "nobody": "offline"}
         assert node_of(cluster, "bob") is None and node_of(cluster, "nobody") is None
-        async with client(cluster, "bob", 1) as bob:
+        async with client(cluster, "bob", 1) as bob, bob.friends.changes() as changes:
             await until(lambda: friend.players["bob"].status == stranger.players["bob"].status == "online")
             await ann.friends.invite("bob")
+            assert (await anext(changes)).state == "inviting"  # another node has to hear of it first
             await bob.friends.accept("ann")
             await bob.set_presence("online", "in the lobby")
             await until(lambda: friend.players["bob"].activity == "in the lobby")

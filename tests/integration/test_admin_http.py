@@ -32,7 +32,7 @@ async def dial(node: TestNode) -> Streams:
 async def status(streams: Streams, request: bytes) -> int:
     reader, writer = streams
     writer.write(request)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         line = await reader.readuntil(b"\r\n")
         return int(line.split()[1])
 
@@ -42,7 +42,7 @@ def get(path: str, *headers: str) -> bytes:
 
 
 async def ended(streams: Streams) -> bool:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         try:
             while await streams[0].read(4_096):
                 pass
@@ -84,7 +84,7 @@ async def test_an_idle_connection_is_kept_as_long_as_is_set() -> None:
         await asyncio.sleep(0.4)
 
         streams[1].write(get("/readyz"))
-        assert b"HTTP/1.1 200" in await asyncio.wait_for(streams[0].readuntil(b"HTTP/1.1 200"), 5)
+        assert b"HTTP/1.1 200" in await asyncio.wait_for(streams[0].readuntil(b"HTTP/1.1 200"), 30)
         assert await ended(streams)
 
 

@@ -42,7 +42,7 @@ async def answer_to(node: GatewayNode, request: bytes) -> bytes:
     """All that comes back up to the end of the connection."""
     reader, writer = await dial(node)
     writer.write(request)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answer = await reader.read()
     writer.close()
     return answer
@@ -50,7 +50,7 @@ async def answer_to(node: GatewayNode, request: bytes) -> bytes:
 
 async def close_code(reader: asyncio.StreamReader) -> int:
     """The code of a close frame that is the next to come."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         first, size = await reader.readexactly(2)
         assert first == 0x88
         return int.from_bytes((await reader.readexactly(size))[:2], "big")
@@ -164,7 +164,7 @@ async def test_a_stopped_listener_cuts_handshakes() -> None:
         writer.write(b"GET / HTTP/1.1\r\n")
         await until(lambda: bool(node.listener._doors.waiting))  # type: ignore[union-attr]
         await node.listener.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             with suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.close()

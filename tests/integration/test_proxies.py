@@ -92,7 +92,7 @@ async def client_on(sock: socket.socket, cafile: str | None = None, **options: A
 async def all_of(sock: socket.socket) -> bytes:
     """Everything that comes up to the end, also where the end is a reset."""
     loop, found = asyncio.get_running_loop(), b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with suppress(ConnectionError):
             while data := await loop.sock_recv(sock, 4096):
                 found += data
@@ -150,7 +150,7 @@ async def test_tls_in_the_same_segment_as_the_prefix(what: str, certificate: tup
                     prefix = b""
                     incoming.write(await loop.sock_recv(sock, 65536))
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await carried(tls.do_handshake)
             tls.write(head() + b"\r\n\r\n")
             assert (await carried(lambda: tls.read(4096))).startswith(b"HTTP/1.1 101 ")
@@ -182,7 +182,7 @@ async def test_wrong_prefix_closes_with_one_counted_line(what: str, secure: bool
 
 
 async def test_prefix_that_does_not_come_is_given_up() -> None:
-    async with one_gateway(LOOPBACK, hello_timeout_s=0.1) as node:
+    async with one_gateway(LOOPBACK, hello_timeout_s=0.3) as node:
         assert await all_of(await dial(port_of(node), PREFIXES["version 2"][:20])) == b""
         assert refused(node) == 1
         assert await all_of(await dial(port_of(node))) == b""

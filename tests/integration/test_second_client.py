@@ -20,9 +20,7 @@ PLAYERS = [f"noble-{number}" for number in range(6)]
 @asynccontextmanager
 async def cluster(path: Path) -> AsyncIterator[tuple[list[str], Any]]:
     """Client urls of two nodes, and `token(subject, role)`."""
-    nodes = LocalCluster(
-        Home(path), 2, 0, ["gateway.heartbeat_interval_s=0.2", "gateway.cumulative_ack_interval_s=0.2"]
-    )
+    nodes = LocalCluster(Home(path), 2, 0, ["gateway.heartbeat_interval_s=0.2", "gateway.heartbeats_missed=100"])
     try:
         await nodes.prepare("second")
         await nodes.start(lambda text: None)

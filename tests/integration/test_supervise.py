@@ -78,7 +78,7 @@ async def supervised(before: Sequence[str], node: Path) -> AsyncIterator[asyncio
 
 async def a_line(process: asyncio.subprocess.Process) -> list[str]:
     assert process.stdout is not None
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(60.0):
         return (await process.stdout.readline()).decode().split()
 
 
@@ -134,7 +134,7 @@ async def test_a_supervisor_ends_where_neither_the_node_nor_its_heir_is_left(nod
     async with supervised([], node) as process:
         await a_line(process)
         process.send_signal(signal.SIGUSR2)
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             assert await process.wait() == 128 + signal.SIGKILL
 
 

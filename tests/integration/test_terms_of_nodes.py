@@ -13,7 +13,7 @@ from server.cli.local_cluster import NodePlace, free_places
 from tests.support.program import Running, here
 
 KEY, OTHER_KEY = "a signing key of thirty-two bytes and more", "another key of thirty-two bytes and more"
-SERVED_S = 30.0
+SERVED_S = 60.0
 
 
 def words(folder: Path, name: str, place: NodePlace, seeds: list[NodePlace], **more: str) -> list[str]:

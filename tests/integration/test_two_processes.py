@@ -98,14 +98,15 @@ async def test_200_clients_notice_nothing_when_their_gateway_goes_over_to_anothe
             lambda: all(
                 member.client.stats.heartbeats_acknowledged > count
                 for member, count in zip(members, before, strict=True)
-            )
+            ),
+            60.0,
         )
         await new.hears()
         told = await new.says()
         words = [told["words"][f"c{number}"] for number in range(CLIENTS)]
-        await until(lambda: [member.words[-1:] for member in members] == [[count] for count in words])
+        await until(lambda: [member.words[-1:] for member in members] == [[count] for count in words], 60.0)
         truth = {f"shown{number}": _newest(number, told["moves"]) for number in range(WATCHED)}
-        await until(lambda: all(member.watch.players == truth for member in members))
+        await until(lambda: all(member.watch.players == truth for member in members), 60.0)
         for number, member in enumerate(members):
             stats = member.client.stats
             assert member.words == list(range(1, words[number] + 1)), number

@@ -405,7 +405,7 @@ class _Client:
         await self.send_raw(self.pack(message))
 
     async def receive(self) -> list[Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return self.unpack(await self.receive_raw())
 
     async def until(self, wanted: Callable[[list[Any]], bool]) -> list[Any]:

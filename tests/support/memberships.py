@@ -39,7 +39,7 @@ class Watched:
         self.changes.append(self.membership.members())
         self._changed.set()
 
-    async def sees(self, condition: Callable[[dict[str, Member]], bool], timeout_s: float = 10.0) -> dict[str, Member]:
+    async def sees(self, condition: Callable[[dict[str, Member]], bool], timeout_s: float = 30.0) -> dict[str, Member]:
         """Wait for changes until the members by node satisfy `condition`."""
         async with asyncio.timeout(timeout_s):
             while True:

@@ -104,7 +104,7 @@ async def scripted(*scripts: Script) -> AsyncIterator[ScriptedServer]:
         raise server.errors[0]
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Wait for a condition that no event tells of."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110

@@ -31,7 +31,7 @@ from tests.support.waiting import until
 from tests.support.watchers import GONE, WatchApp, WatchWorld, looks, watched
 
 APP: Final = replace(WatchApp, answers=(*WatchApp.answers, MatchAssigned))
-SETTINGS: Final = {"heartbeat_interval_s": 0.5, "heartbeats_missed": 100, "latest_tick_ms": 20}
+SETTINGS: Final = {"heartbeat_interval_s": 1.0, "heartbeats_missed": 100, "latest_tick_ms": 20}
 WATCHED: Final = 20
 """Players `shown0` and so on, whom every client watches."""
 _FDS: Final = 200

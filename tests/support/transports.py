@@ -116,7 +116,7 @@ class MemoryRig(_Rig):
         return MemoryTransport(self.network, settings, metrics)
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Look again after every loop iteration until `condition` holds."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - any condition, not one that has an event

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 LOOK_S = 0.002
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 30.0) -> None:
     """Return soon after `condition()` holds; fail after `timeout_s`. After a second it is looked at more
     rarely: the virtual minutes of a test would be made of looking."""
     loop = asyncio.get_running_loop()

@@ -156,7 +156,7 @@ class Watcher:
 
     async def shows(self, wanted: Mapping[str, Any]) -> None:
         """Take frames until the picture is `wanted`."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.picture != wanted:
                 self.take(await self.client.until(lambda message: message[0] == "presence.changes"))
 

@@ -2,6 +2,7 @@
 processes of a local cluster are started as `python -m server.main`."""
 
 import os
+import signal
 import sys
 
 from server.runtime.loading import load_structlog, no_collection
@@ -9,9 +10,14 @@ from server.runtime.loading import load_structlog, no_collection
 
 def main() -> None:
     """The script `garrison`."""
+    heeds = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heeds:  # before there is a command, Ctrl-C ends the process without a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     with no_collection():
         load_structlog()
         from server.cli.app import run
+    if heeds:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     code = run()
     sys.stdout.flush()
     sys.stderr.flush()

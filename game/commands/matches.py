@@ -14,6 +14,7 @@ from game.commands.stored import StoredMatch, list_matches
 from server.cli.admin_side import AdminSide
 from server.cli.common import Config, Json, Set, err, out, print_json
 from server.cli.config import read_settings
+from server.cli.tables import print_table
 from server.texts import escaped
 
 EXAMPLES = """
@@ -43,15 +44,20 @@ def matches(
         if json:
             print_json(msgspec.json.encode({"matches": rows, "missing": missing}))
         else:
-            out().print(_live_table(rows, time.time_ns() // 1_000_000) if rows else "no match is live")
+            if rows:
+                print_table(_live_table(rows, time.time_ns() // 1_000_000), out())
+            else:
+                out().print("no match is live")
             if missing:
                 err().print(f"no answer from {', '.join(missing)}")
         return 0
     lines = asyncio.run(list_matches(settings, limit))
     if json:
         print_json(msgspec.json.encode({"matches": lines}))
+    elif lines:
+        print_table(_table(lines, time.time_ns() // 1_000_000), out())
     else:
-        out().print(_table(lines, time.time_ns() // 1_000_000) if lines else "the store has no match yet")
+        out().print("the store has no match yet")
     return 0
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from game.moderation.rules import FOR_GOOD, lasts
 from server.cli.admin_side import BY_SETTINGS, AdminOptions
 from server.cli.common import Json, out, print_json, seconds_of
+from server.cli.tables import print_table
 from server.errors import BadInput
 from server.ids import actor_id
 from server.texts import escaped
@@ -147,7 +148,10 @@ def moderation(
         print_json(told)
         return 0
     page = msgspec.json.decode(told)
-    out().print(_log_table(page["rows"]) if page["rows"] else "nobody has moderated anything yet")
+    if page["rows"]:
+        print_table(_log_table(page["rows"]), out())
+    else:
+        out().print("nobody has moderated anything yet")
     if page["next"]:
         out().print(f"more: --cursor {page['next']}", markup=False)
     return 0

@@ -8,9 +8,9 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -32,6 +32,8 @@ Set = Annotated[
     list[str] | None,
     Parameter(name="--set", help="Any setting, as section.field=value; may be repeated.", negative=""),
 ]
+UNBOUNDED: Final = 1_000_000
+"""Columns of a pipe or a file."""
 Json = Annotated[
     bool, Parameter(name="--json", help="One JSON document on standard output.", negative="", show_default=False)
 ]
@@ -61,13 +63,23 @@ def print_json(document: bytes) -> None:
 
 def out() -> Console:
     """Standard output, for people. Into a pipe or a file a table is as wide as it needs to be."""
-    width = None if sys.stdout.isatty() else 240
+    width = None if sys.stdout.isatty() else UNBOUNDED
     return PlainConsole(file=sys.stdout, highlight=False, emoji=False, soft_wrap=True, width=width)
 
 
 def err() -> Console:
     """Standard error: progress."""
     return PlainConsole(file=sys.stderr, highlight=False, emoji=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def goes_on(line: str) -> Iterator[None]:
+    """Say `line` where somebody stops waiting (Ctrl-C) for what a node does without this command too."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err().print(line, markup=False)
+        raise
 
 
 def program() -> str:

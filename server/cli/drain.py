@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from server.cli.admin_side import BY_SETTINGS, TIMEOUT_S, AdminOptions, NoAnswer, row_of
-from server.cli.common import Json, err, out, print_json, program, seconds_of
+from server.cli.common import Json, err, goes_on, out, print_json, program, seconds_of
 from server.errors import BadToken, Unavailable
 
 POLL_S: Final = 0.25
@@ -62,7 +62,7 @@ def drain(
         return told
 
     told = ask({"node": node, "incarnation": row["incarnation"]})
-    with _progress(node) as show:
+    with goes_on(f"{node} goes on draining; `{program()} drain {node}` tells how far it is"), _progress(node) as show:
         while not told["done"] and time.monotonic() - began < wait_s:
             show(told)
             time.sleep(POLL_S)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from server.cli.admin_side import BY_SETTINGS, AdminOptions
 from server.cli.common import Json, err, out, print_json, seconds_of
+from server.cli.tables import print_table
 from server.errors import BadInput
 from server.texts import escaped, escaped_lines
 
@@ -59,7 +60,7 @@ def query(
     if csv_:
         _print_csv(answer)
     else:
-        out().print(_table(answer))
+        print_table(_table(answer), out())
     err().print(coverage_text(answer["coverage"]), markup=False)
     return 0
 

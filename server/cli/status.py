@@ -10,6 +10,7 @@ from rich.text import Text
 
 from server.cli.admin_side import BY_SETTINGS, CLUSTER, AdminOptions
 from server.cli.common import Json, out, print_json
+from server.cli.tables import print_table
 from server.texts import escaped
 
 EXAMPLES = """
@@ -27,7 +28,7 @@ def status(*, json: Json = False, admin: AdminOptions = BY_SETTINGS) -> int:
         print_json(body)
         return 0
     cluster = msgspec.json.decode(body)
-    out().print(_table(cluster))
+    print_table(_table(cluster), out())
     for gone in cluster["gone"]:
         out().print(f"{gone['node']} {gone['how']} {gone['ago_s']:.0f} s ago")
     for node in cluster["nodes"]:

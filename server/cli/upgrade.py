@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from server.cli.admin_side import BY_SETTINGS, TIMEOUT_S, AdminOptions, AdminSide, NoAnswer, row_of
-from server.cli.common import Json, err, out, print_json, program, seconds_of
+from server.cli.common import Json, err, goes_on, out, print_json, program, seconds_of
 from server.errors import BadInput, BadToken, GarrisonError, Unavailable
 
 POLL_S: Final = 0.1
@@ -113,7 +113,7 @@ def _upgrade(options: Options, row: dict[str, Any]) -> Upgraded:
     failed = Upgraded(node, incarnation, False, -1, 0.0)
     try:
         there = options.side.at(row)
-        with _progress(node) as show:
+        with goes_on(f"{node} goes on with its upgrade; see `{program()} status`"), _progress(node) as show:
             told = _watch(options, there, {"node": node, "incarnation": incarnation}, failed, show, began)
     except BadToken:
         raise

@@ -5,14 +5,20 @@ import asyncio
 import contextlib
 import json
 import shlex
+import signal
 import sqlite3
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from game.messages import MatchCreate, MatchOptions
 from server.actors.actor import Caller
+from server.cli import drain, upgrade
+from server.cli.admin_side import AdminSide
+from server.cli.app import INTERRUPTED, run
 from server.drivers import build_node, upgrade_store
 from server.ids import actor_id
 from server.settings import from_tree
@@ -123,3 +129,41 @@ def test_an_output_that_nobody_reads_is_no_error(line: str, place: Path) -> None
     """F65: no traceback, and the exit code of a pipe's well-behaved writer."""
     done = shell(line, place)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interrupt_while_the_program_is_loaded_leaves_no_traceback() -> None:
+    interrupted = """if True:
+        import os, signal, sys
+        class Interrupt:
+            def find_spec(self, name, path=None, target=None):
+                if name == "server.cli.app":
+                    os.kill(os.getpid(), signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.meta_path.insert(0, Interrupt())
+        from server.main import main
+        main()"""
+    ended = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
+
+
+@pytest.mark.parametrize("words", ["upgrade node-1", "drain node-1"])
+def test_the_end_of_somebody_s_patience_is_not_the_node_s(
+    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, node = words.split()
+    module = {"upgrade": upgrade, "drain": drain}[name]
+    row = {"node": node, "incarnation": 1, "admin_url": "http://127.0.0.1:1"}
+    answer = {"node": node, "incarnation": 1, "done": False, "generation": 0, "running": True}
+    monkeypatch.setattr(AdminSide, "cluster", lambda side: {"nodes": [row], "node": node})
+    monkeypatch.setattr(AdminSide, "ask", lambda *_, **__: json.dumps(answer).encode())
+
+    @contextlib.contextmanager
+    def impatient(_: str) -> Iterator[object]:
+        def interrupt(_: object) -> None:
+            raise KeyboardInterrupt
+
+        yield interrupt
+
+    monkeypatch.setattr(module, "_progress", impatient)
+    assert run([name, node, "--token", "operator"]) == INTERRUPTED
+    assert f"{node} goes on" in capsys.readouterr().err

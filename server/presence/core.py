@@ -1,8 +1,9 @@
 """Players who are shown and nodes that watch them: one node's part, without I/O. Pure.
 
 Three sides
-    Home      an activation of this node shows itself (`Actor.show`). How it looks is asked when a word or an answer is
-              made of it: however often it changes, pictures are made for those only who are to see them.
+    Home      an activation of this node shows itself (`Actor.show`, `home_players.py`). How it looks is asked when a
+              word or an answer is made of it: however often it changes, pictures are made for those only who are to
+              see them.
     Owner     the owner of a player's slot, by the node's view, knows who of its slots is shown, and where; and which
               *nodes* watch whom. A node is one watcher, however many sessions it serves.
     Watching  an entry a player that sessions here watch (`watching.py`).
@@ -55,9 +56,10 @@ from server.cluster.view import View
 from server.errors import BadInput
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, slot
 from server.presence import bequest
-from server.presence.bequest import LingeringBequest, PeerBequest, PresenceBequest
-from server.presence.going_over import Lingering, PresenceGoingOver
+from server.presence.bequest import PeerBequest, PresenceBequest
+from server.presence.going_over import PresenceGoingOver
 from server.presence.heard import Floors, Heard
+from server.presence.home_players import HomePlayers
 from server.presence.messages import (
     CLOSED,
     Order,
@@ -68,7 +70,7 @@ from server.presence.messages import (
 )
 from server.presence.outgoing import LIMITS, Backoff, Outgoing, PresenceLimits, Truth
 from server.presence.ports import WatchedPlayer
-from server.presence.watching import Gone, WatchedPlayers, looks_of
+from server.presence.watching import Gone, WatchedPlayers
 
 TAKEN: Final = PresenceReply("taken")
 REFUSED: Final = PresenceReply("refused")
@@ -103,18 +105,12 @@ class PresenceCore(Truth):
         self.peers: dict[NodeAddress, Peer] = {}
         self.missing: dict[NodeAddress, None] = {}
         """Members that are out of the view and may be alive all the same."""
-        self.home: dict[str, ShownActor] = {}
-        """Players who are shown at this node."""
+        self.home = HomePlayers(limits.linger_s)
         self._strangers: dict[NodeAddress, float] = {}
         """Runs in `missing` that were never in the view, and until when they count."""
         self._has_begun = False
-        self._lingering: dict[str, float] = {}
         self._floors = Floors()
         """Ends that this node has heard of as an owner of slots."""
-        self._ended = Floors()
-        """Ends at this node as a home, for a while. A new owner of the slot is told of them: the node before may show
-        the player still, as moved, and it is not told that this is over; nor is the new owner by the old one, which may
-        have died."""
         self.watching = WatchedPlayers(gone, has_rows, limits)
         self.own = Heard()
         """This node as the owner of slots, for its own entries."""
@@ -166,13 +162,7 @@ class PresenceCore(Truth):
 
     def shown(self, player: str) -> ShownPlayer | None:
         """See `Truth`."""
-        here = self.home.get(player)
-        if here is None:
-            return None
-        showing = here.showing()
-        if showing.pictures is None:
-            return None  # its look could not be made yet
-        return ShownPlayer(player, here.epoch, showing.n, showing.relations, looks_of(showing.pictures))
+        return self.home.of(player)
 
     def answer(self, player: str) -> PlayerAnswer:
         """See `Truth`."""
@@ -189,31 +179,19 @@ class PresenceCore(Truth):
 
     def show(self, player: str, shown: ShownActor) -> None:
         """Let `player` look as `shown` does, its activation here: it may look different now."""
-        self._lingering.pop(player, None)
-        self.home[player] = shown
+        self.home.show(player, shown)
         self._tell(player, (0, 0))
 
     def withdraw(self, player: str, order: Order) -> None:
         """Note that `player` is not here any more, as its activation says."""
-        self._lingering.pop(player, None)
-        self.home.pop(player, None)
-        self._end(player, order)
+        self.home.withdraw(player, order)
+        self._tell(player, order)
 
     def hide(self, player: str, epoch: int, moved: bool, now: float) -> None:
         """The activation with `epoch` has ended here: note that, unless another one shows the player already."""
-        here = self.home.get(player)
-        if here is None or here.epoch > epoch or player in self._lingering:
-            return
-        if moved:
-            self._lingering[player] = now + self._limits.linger_s
-        else:
-            del self.home[player]
-            self._end(player, (epoch, CLOSED))
-
-    def _end(self, player: str, order: Order) -> None:
-        """Note that a player is not here any more, since `order`."""
-        self._ended.raise_to(player, order)
-        self._tell(player, order)
+        order = self.home.hide(player, epoch, moved, now)
+        if order is not None:
+            self._tell(player, order)
 
     def _tell(self, player: str, order: Order) -> None:
         """Let the owner of the slot hear about a player of this node; `order`: of its end."""
@@ -326,7 +304,19 @@ class PresenceCore(Truth):
     def on_view(self, view: View, now: float) -> None:
         """Follow a changed view: members come and go, slots have other owners."""
         before, self.view = self.view, view
-        for address in [address for address in self.peers if not view.has(address)]:
+        self._part_with_who_left()
+        fresh = self._meet_who_came()
+        for peer in self.peers.values():
+            peer.out.completed = peer.out.said_sure = False
+            peer.out.hurry()
+        self._tell_new_owners(before, fresh)
+        self._ask_new_owners(before, fresh, now)
+        self.awake.update(dict.fromkeys(self.peers))
+        self.weigh(now)
+
+    def _part_with_who_left(self) -> None:
+        """Let nothing count that was heard from peers who are out of the view now; they may be alive all the same."""
+        for address in [address for address in self.peers if not self.view.has(address)]:
             peer = self.peers.pop(address)
             self.awake.pop(address, None)
             self._past.pop(address, None)
@@ -336,18 +326,22 @@ class PresenceCore(Truth):
             self.missing[address] = None
             self._supersede(peer.heard.shown.values())
             self._changed_all(peer.heard.shown)
-        came = [address for address in view.addresses if address != self.me and address not in self.peers]
+
+    def _meet_who_came(self) -> set[NodeAddress]:
+        """Begin a stint with each new member of the view. Returns their addresses: they know nothing yet."""
+        came = [address for address in self.view.addresses if address != self.me and address not in self.peers]
         for address in came:
             self._stints += 1
             peer = Peer(Outgoing(self._stints, self._limits), self._past.get(address, 0) + 1)
             self.missing.pop(address, None)
             self._strangers.pop(address, None)
             self.peers[address] = peer
-        for peer in self.peers.values():
-            peer.out.completed = peer.out.said_sure = False
-            peer.out.hurry()
-        fresh = set(came)
-        for player in self.home:
+        return set(came)
+
+    def _tell_new_owners(self, before: View, fresh: set[NodeAddress]) -> None:
+        """As a home, tell new owners of slots, and the old ones, who is shown here; and the new ones who has ended."""
+        view = self.view
+        for player in self.home.shown:
             identity = ActorId(self._prefix + player)
             was, now_at = before.table.owner(identity), view.table.owner(identity)
             if was == now_at and now_at not in fresh:
@@ -357,11 +351,14 @@ class PresenceCore(Truth):
                     there.out.truth.setdefault(player, (0, 0))
             if now_at == self.me:
                 self._changed(player)
-        for player, order in self._ended.items():
+        for player, order in self.home.ended.items():
             identity = ActorId(self._prefix + player)
             now_at = view.table.owner(identity)
             if now_at in fresh or now_at != before.table.owner(identity):
                 self._tell(player, order)
+
+    def _ask_new_owners(self, before: View, fresh: set[NodeAddress], now: float) -> None:
+        """Ask new owners of slots about who is watched here, and let the old ones know that they are not asked."""
         for entry in self.watching.entries.values():
             was, now_at = before.table.owner_of_slot(entry.slot), self._owner_of(entry)
             if was == now_at and now_at not in fresh:
@@ -370,8 +367,6 @@ class PresenceCore(Truth):
             if was is not None and was in self.peers:
                 self.peers[was].out.interest[entry.player] = None
             self._ask(entry)
-        self.awake.update(dict.fromkeys(self.peers))
-        self.weigh(now)
 
     # ---- the stream ----
 
@@ -433,10 +428,10 @@ class PresenceCore(Truth):
         out.flight = None
         out.take_back(word)
         out.restart(self._stints)
-        for player in self.home:
+        for player in self.home.shown:
             if self.owner(player) == address:
                 out.truth.setdefault(player, (0, 0))
-        for player, order in self._ended.items():
+        for player, order in self.home.ended.items():
             if self.owner(player) == address:
                 self._tell(player, order)
         for entry in self.watching.entries.values():
@@ -507,17 +502,6 @@ class PresenceCore(Truth):
         """All that this node knows and has to say, but for who is shown by an activation here; of what was copied ahead
         what has changed since."""
         missing = [(run, self._left(self._strangers.get(run), now)) for run in self.missing]
-        lingering = [
-            LingeringBequest(
-                player,
-                self.home[player].epoch,
-                (showing := self.home[player].showing()).n,
-                None if showing.pictures is None else looks_of(showing.pictures),
-                showing.relations,
-                until - now,
-            )
-            for player, until in self._lingering.items()
-        ]
         peers = [
             PeerBequest(address, peer.least_stint, peer.out.bequeath(now), peer.heard.bequeath(address, now))
             for address, peer in self.peers.items()
@@ -532,9 +516,9 @@ class PresenceCore(Truth):
                 peers,
                 list(self._past.items()),
                 missing,
-                lingering,
+                self.home.bequeath(now),
                 self._floors.bequeath(now),
-                self._ended.bequeath(now),
+                self.home.ended.bequeath(now),
                 self.own.bequeath(self.me, now),
                 list(self._own_answers),
                 self.watching.bequeath(self.going_over.owners().get, now),
@@ -561,12 +545,8 @@ class PresenceCore(Truth):
         self._past = dict(it.past)
         self.missing = {run: None for run, _ in it.missing}
         self._strangers = {run: now + left_s for run, left_s in it.missing if left_s is not None}
-        for lingers in it.lingering:
-            if lingers.player not in self.home:
-                self.home[lingers.player] = Lingering(lingers)
-                self._lingering[lingers.player] = now + lingers.left_s
+        self.home.inherit(it.lingering, it.ended, now)
         self._floors.inherit(it.floors, now)
-        self._ended.inherit(it.ended, now)
         self.own.inherit(it.own, now)
         self._own_answers = dict.fromkeys(it.own_answers)
         self.watching.take_copy(it.watched, self.going_over.heard, now)
@@ -581,11 +561,10 @@ class PresenceCore(Truth):
 
     def tick(self, now: float) -> None:
         """Go on where time has passed: every `TICK_S` or so."""
-        for player in [player for player, until in self._lingering.items() if until <= now]:
-            del self._lingering[player]
-            self._end(player, (self.home.pop(player).epoch, CLOSED))
+        for player, order in self.home.lapsed(now):
+            self._tell(player, order)
         self._floors.age(now, FLOORS_S)
-        self._ended.age(now, self._limits.ended_s)
+        self.home.ended.age(now, self._limits.ended_s)
         if strangers := [address for address, until in self._strangers.items() if until <= now]:
             self.are_over(strangers, now)
         self.weigh(now)

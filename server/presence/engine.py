@@ -126,7 +126,7 @@ class PresenceEngine:
         themselves have been told of; those that look different when this node serves are told then. Idempotent."""
         if self._copies is not None:
             return
-        self._copies = copies = QuietHome(self.core.home)
+        self._copies = copies = QuietHome(self.core.home.shown)
         self.show, self.withdraw, self.hide = copies.show, copies.withdraw, copies.hide  # type: ignore[method-assign]
         self._soon = self._after = copies.nothing  # type: ignore[method-assign]
 
@@ -163,7 +163,7 @@ class PresenceEngine:
         for place, (player, n) in enumerate(seen.items()):
             if place % LOOK_AGAIN == LOOK_AGAIN - 1:
                 await asyncio.sleep(0)
-            shown = self.core.home.get(player)
+            shown = self.core.home.shown.get(player)
             if shown is not None and shown.showing().n != n:
                 self.core.show(player, shown)
                 self._soon()
@@ -413,7 +413,7 @@ class PresenceEngine:
         self.core.tick(self._clock.now())
         self._after()
         metrics, watching = self._metrics, self.core.watching
-        metrics.presence_shown = len(self.core.home)
+        metrics.presence_shown = len(self.core.home.shown)
         metrics.presence_entries = len(watching.entries)
         metrics.presence_unknown = watching.unknown
         metrics.presence_interests = sum(len(peer.heard.interest) for peer in self.core.peers.values())

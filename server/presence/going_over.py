@@ -7,12 +7,11 @@ that goes while the predecessor serves, and what has changed since goes with the
 from collections.abc import Mapping
 from typing import Protocol
 
-from server.actors.pictures import Showing
 from server.ids import NodeAddress
 from server.presence import bequest
-from server.presence.bequest import HeardCopy, LingeringBequest
+from server.presence.bequest import HeardCopy
 from server.presence.heard import Heard
-from server.presence.watching import WatchedPlayers, pictures_of
+from server.presence.watching import WatchedPlayers
 
 
 class HeardPeer(Protocol):
@@ -20,20 +19,6 @@ class HeardPeer(Protocol):
 
     @property
     def heard(self) -> Heard: ...
-
-
-class Lingering:
-    """A player who has moved on from the predecessor, as it was seen last; see `ShownActor`."""
-
-    __slots__ = ("epoch", "seen")
-
-    def __init__(self, lingers: LingeringBequest) -> None:
-        self.epoch = lingers.epoch
-        pictures = None if lingers.looks is None else pictures_of(lingers.looks)
-        self.seen = Showing(lingers.n, pictures, lingers.relations)
-
-    def showing(self) -> Showing:
-        return self.seen
 
 
 class PresenceGoingOver:

@@ -5,6 +5,7 @@ from typing import Final
 from tests.sim.mutations import Mutant
 
 CORE = "server.presence.core:PresenceCore"
+HOME = "server.presence.home_players:HomePlayers"
 OUT = "server.presence.outgoing:Outgoing"
 SEEN = "server.presence.watching:WatchedPlayers"
 HEARD = "server.presence.heard:Heard"
@@ -129,11 +130,11 @@ MUTANTS: Final = (
         "for player in ():",
         "presence views",
     ),
-    of("a new owner is not asked", f"{CORE}.on_view", "self._ask(entry)", "pass"),
-    of("a new owner is not told", f"{CORE}.on_view", "there.out.truth.setdefault(player, (0, 0))", "pass"),
+    of("a new owner is not asked", f"{CORE}._ask_new_owners", "self._ask(entry)", "pass"),
+    of("a new owner is not told", f"{CORE}._tell_new_owners", "there.out.truth.setdefault(player, (0, 0))", "pass"),
     of(
         "an entry that moved is believed for ever",
-        f"{CORE}.on_view",
+        f"{CORE}._ask_new_owners",
         "self.watching.moved(entry, now)",
         "pass",
         "presence views",
@@ -153,8 +154,8 @@ MUTANTS: Final = (
     ),
     of(
         "a new owner is not told who has ended",
-        f"{CORE}._end",
-        "self._ended.raise_to(player, order)",
+        f"{HOME}.withdraw",
+        "self.ended.raise_to(player, order)",
         "pass",
         "presence views",
     ),
@@ -179,7 +180,7 @@ MUTANTS: Final = (
         "False",
         "presence views",
     ),
-    of("who has moved is gone for a moment", f"{CORE}.hide", "if moved:", "if False:"),
+    of("who has moved is gone for a moment", f"{HOME}.hide", "if moved:", "if False:"),
     of(
         "looks that somebody has seen are not told of again",
         f"{SHOWN}.showing",
@@ -211,8 +212,8 @@ MUTANTS: Final = (
     ),
     of(
         "an heir does not tell what has ended",
-        f"{CORE}.inherit",
-        "self._ended.inherit(it.ended, now)",
+        f"{HOME}.inherit",
+        "self.ended.inherit(ended, now)",
         "pass",
         SUCCEEDS,
     ),

@@ -59,7 +59,8 @@ class Successions(Cores):
         heir.start(node.address, before.view)
         for part in self.slices.pop(node, ()):
             heir.going_over.inherit_ahead(part, self.now)
-        heir.home.update({player: it for player, it in before.home.items() if player not in before._lingering})
+        living = {player: it for player, it in before.home.shown.items() if player not in before.home.lingering}
+        heir.home.shown.update(living)
         heir.inherit(data, self.now)
         for player, entry in node.entries.items():
             there = heir.watching.entries.get(player)

@@ -154,7 +154,7 @@ class Checker:
             for pictures in some:
                 self.true_at[player, pictures] = now
         for node in self.world.nodes.values():
-            self.lingered.update(dict.fromkeys(engine_of(node).core._lingering, now))
+            self.lingered.update(dict.fromkeys(engine_of(node).core.home.lingering, now))
 
     def look(self) -> None:
         """Note what is true, and compare every entry of every running node with it."""

@@ -56,7 +56,7 @@ class Planted:
         entry = Part(player="ann", pictures=pictures, state="known", source=Part(trusted=trusted))
         watching = Part(entries={"ann": entry}, holds=lambda _entry: False)
         self.lingering: dict[str, float] = {}
-        presence = Part(core=Part(watching=watching, _lingering=self.lingering))
+        presence = Part(core=Part(watching=watching, home=Part(lingering=self.lingering)))
         catalog = Part(live={})
         node = Part(presence=presence, lease_lost=False, system=Part(catalog=catalog))
         self.nodes = {"n1": Part(node=node, address="n1#1")}

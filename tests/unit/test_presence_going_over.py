@@ -202,9 +202,9 @@ async def test_a_copy_that_is_replaced_or_withdrawn_is_shown_as_the_last_one_or_
         await light(home, "p", b"b")
         copy(home, heir)
         heir.withdraw_copy(actor_id("lantern", "q"))
-        assert list(engine.core.home) == ["p"]
-        assert engine.core.home["p"].showing().pictures == looks(b"b")
-        assert list(engine.core._ended.items()) == []
+        assert list(engine.core.home.shown) == ["p"]
+        assert engine.core.home.shown["p"].showing().pictures == looks(b"b")
+        assert list(engine.core.home.ended.items()) == []
 
 
 async def test_a_player_whose_actor_cannot_go_over_is_seen_to_be_gone_and_comes_back_with_the_next_call() -> None:

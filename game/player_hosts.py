@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from game import app as game
 from game.match.actor import Match
+from game.routing import HOSTS
 from server.actors.app import EVERYONE, Route
 
 
@@ -18,7 +19,7 @@ class PlayersMatch(Match):
 
 
 ROUTES: Final = {
-    message: replace(route, actor=PlayersMatch, roles=EVERYONE if route.roles == game.HOSTS else route.roles)
+    message: replace(route, actor=PlayersMatch, roles=EVERYONE if route.roles == HOSTS else route.roles)
     if isinstance(route, Route) and route.actor is Match
     else route
     for message, route in game.ROUTES.items()

@@ -5,11 +5,10 @@ from typing import Any, Final
 
 from game.boards import messages as m
 from game.boards.actor import Boards
-from server.actors.actor import Caller, Role
+from game.routing import PLAYERS
+from server.actors.actor import Caller
 from server.actors.app import AnyRoute, Route
 from server.wire.messages import Request
-
-PLAYERS: Final[frozenset[Role]] = frozenset({"player"})
 
 
 def _mode(_caller: Caller, message: Any) -> str:

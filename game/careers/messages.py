@@ -60,5 +60,5 @@ class Career(Reply, tag="career", frozen=True):
     ratings: list[RatingLine]
 
 
-CAREER_REQUESTS: Final[tuple[type[Request], ...]] = (CareerGet,)
-CAREER_ANSWERS: Final[tuple[type[msgspec.Struct], ...]] = (Career,)
+REQUESTS: Final[tuple[type[Request], ...]] = (CareerGet,)
+ANSWERS: Final[tuple[type[msgspec.Struct], ...]] = (Career,)

@@ -1,7 +1,7 @@
 """The face of a match: the methods that other actors call on it. `game/match/actor.py` implements them.
 
 Matches and players call each other. Each imports only the other's face, so that neither file needs
-the other one. Messages of clients are not here: `game/app.py` routes those to the implementation.
+the other one. Messages of clients are not here: `game/match/routes.py` routes those to the implementation.
 """
 
 from game.match.hidden import HiddenWord

@@ -185,7 +185,7 @@ class PartyOver(Push, tag="party.over", frozen=True):
     reason: str
 
 
-PARTY_REQUESTS: tuple[type[Request], ...] = (
+REQUESTS: tuple[type[Request], ...] = (
     PartyCreate,
     PartyInvite,
     PartyJoin,
@@ -200,4 +200,4 @@ PARTY_REQUESTS: tuple[type[Request], ...] = (
     PartyGet,
     PartyInvites,
 )
-PARTY_ANSWERS: tuple[type[msgspec.Struct], ...] = (PartyInfo, PartyInbox, PartyInvited, PartyAssigned, PartyOver)
+ANSWERS: tuple[type[msgspec.Struct], ...] = (PartyInfo, PartyInbox, PartyInvited, PartyAssigned, PartyOver)

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from game import player_hosts
-from game.app import HOSTS, App
+from game.app import App
 from game.match.actor import Match
 from game.match.messages import MatchPassHost, MatchSuccessor
 from game.messages import MatchCreate, MatchEnd, MatchGet, MatchJoin, MatchOptions, MatchReport, MatchStart, Medal
+from game.routing import HOSTS
 from persistence.game.queries import Hosted
 from server.actors.app import EVERYONE, Route
 from server.errors import Rejected

@@ -14,7 +14,8 @@ from typing import Any, Protocol, Union, cast
 import msgspec
 from msgspec.structs import replace
 
-from game import messages as game
+from game.app import App
+from game.messages import MatchAssigned
 from server.actors.devices import CODES
 from server.errors import (
     BadInput,
@@ -64,7 +65,7 @@ from tests.sim.history import (
     canonical,
 )
 
-_ANSWERS = cast(Any, Union[ENGINE_ANSWERS + game.ANSWERS])  # noqa: UP007 - a union made at run time
+_ANSWERS = cast(Any, Union[ENGINE_ANSWERS + App.answers])  # noqa: UP007 - a union made at run time
 _from_msgpack = msgspec.msgpack.Decoder(_ANSWERS)
 _from_json = msgspec.json.Decoder(_ANSWERS)
 HELLO_TIMEOUT_S = 5.0
@@ -394,7 +395,7 @@ class SimClient:
         elif isinstance(message, Going):
             if message.url != self._url:  # else it is here already
                 self._goto = message.url or self._any_url()
-        elif isinstance(message, game.MatchAssigned):
+        elif isinstance(message, MatchAssigned):
             self.assigned.append(message.match)
         if message.seq % 50 == 0:
             self._send(Ack(0, message.seq))

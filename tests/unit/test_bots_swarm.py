@@ -25,7 +25,7 @@ async def test_matches_end_and_the_ledger_is_kept(tmp_path: Path, drop_every: in
     async with scripted(node.script) as server:
         swarm = Swarm([server.url], plain_token, options, on_ended=ended.append)
         running = asyncio.create_task(swarm.run())
-        await until(lambda: len(ended) >= 4 or running.done(), 20)
+        await until(lambda: len(ended) >= 4 or running.done(), 60)
         swarm.stop()
         await running
     counts = swarm.counts()
@@ -50,9 +50,9 @@ async def test_a_stop_waits_for_no_report_that_is_far_away() -> None:
     async with scripted(node.script) as server:
         swarm = Swarm([server.url], plain_token, options)
         running = asyncio.create_task(swarm.run())
-        await until(lambda: swarm.counts().matches_live == 1 and bool(swarm.rounds), 20)
+        await until(lambda: swarm.counts().matches_live == 1 and bool(swarm.rounds), 60)
         (round_,) = swarm.rounds.values()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await round_.live.wait()
         swarm.stop()
         async with asyncio.timeout(60):

@@ -130,9 +130,9 @@ def in_a_terminal(keys: str, until: str, end: bytes | int) -> tuple[int, str, bo
             os._exit(code)
     os.close(inner)
     said, pressed, ended = "", False, False
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if not select.select([terminal], [], [], 20)[0]:
+        if not select.select([terminal], [], [], 60)[0]:
             break
         try:
             said += os.read(terminal, 65_536).decode("utf-8", "replace")

@@ -105,7 +105,7 @@ async def test_a_watched_party_is_a_picture_until_it_is_over() -> None:
         scripted(script) as server,
         garrison.connect(server.url, "tok", options=FAST) as client,
         client.party.watch("x") as pictures,
-        asyncio.timeout(5),
+        asyncio.timeout(30),
     ):
         first, second = PartyMember("p1", 7, True, True), PartyMember("p2", 9, True, False)
         assert await anext(pictures) == PartyPicture("p1", 4, "AB-CD", None, [first, second])
@@ -129,6 +129,6 @@ async def test_each_kind_of_push_has_a_reader_of_its_own() -> None:
     async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
         invited, assigned, over = client.party.invited(), client.party.assigned(), client.party.over()
         read.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert ((await anext(invited)).by, (await anext(assigned)).party) == ("p2", "x")
             assert (await anext(over)).reason == "kicked"

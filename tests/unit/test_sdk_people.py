@@ -278,7 +278,7 @@ async def test_presences_are_pictures_of_the_game() -> None:
         scripted(script) as server,
         garrison.connect(server.url, "tok", options=FAST) as client,
         client.watch_friends() as watch,
-        asyncio.timeout(5),
+        asyncio.timeout(30),
     ):
         here = PlayerPicture("online", 0, "In a match", "m1", RichPresence("slayer", "Lockout", "3 : 1"))
         pictures = {"a": here, "b": PlayerPicture("unknown")}

@@ -20,7 +20,7 @@ def kills(first: int, last: int) -> list[list[Any]]:
 async def numbers(watch: garrison.Watch, count: int) -> list[int]:
     """The next event numbers, checked against the events' own."""
     seen = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(seen) < count:
             number, event = await anext(watch)
             assert isinstance(event, Kill) and event.time_ms == number

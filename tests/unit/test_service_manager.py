@@ -19,7 +19,7 @@ class Systemd:
     def __init__(self, address: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self.socket.settimeout(2.0)
+        self.socket.settimeout(30.0)
         self.manager = ServiceManager({"NOTIFY_SOCKET": address})
 
     def heard(self) -> tuple[list[str], list[int]]:
@@ -55,7 +55,7 @@ async def test_another_main_process_is_told_and_the_barrier_waited_for(systemd: 
     assert lines == ["BARRIER=1"] and len(descriptors) == 1
     assert not telling.done()
     os.close(descriptors[0])
-    await asyncio.wait_for(telling, 2.0)
+    await asyncio.wait_for(telling, 30.0)
 
 
 async def test_a_service_manager_that_does_not_read_is_told_of(systemd: Systemd) -> None:

@@ -26,6 +26,7 @@ from persistence.engine.rows import (
     Bar,
     Batch,
     ChildRows,
+    ClaimBatch,
     Database,
     Moves,
     Projection,
@@ -226,7 +227,7 @@ class SqlStore(SqlRuns):
             hash_of = await self._hashes.ready()
             bars = [Bar(hash_of(key), claim.revive) for claim, key in zip(claims, keys, strict=True) if claim.make]
         tokens = [claim.token for claim in claims]
-        found = await self._database.claim(mapping, keys, tokens, made, me, journals, bars, generation)
+        found = await self._database.claim(mapping, ClaimBatch(keys, tokens, made, bars, me, journals, generation))
         results: dict[ActorId, ClaimResult | Corrupt] = {}
         rest_at = time.perf_counter() + STRETCH_S
         for claim, key in zip(claims, keys, strict=True):

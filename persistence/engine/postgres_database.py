@@ -14,8 +14,8 @@ from persistence.engine.postgres_runs import IS_UP, PostgresRuns, addresses
 from persistence.engine.recorders import note_recorders_postgres
 from persistence.engine.rows import (
     NO_ERASURE_KEY,
-    Bar,
     Batch,
+    ClaimBatch,
     Claimed,
     Ends,
     Moves,
@@ -129,23 +129,14 @@ class PostgresDatabase(PostgresRuns):
 
     # ---- fenced state ----
 
-    async def claim(
-        self,
-        mapping: Mapping,
-        keys: Sequence[str],
-        tokens: Sequence[int],
-        made: Sequence[str],
-        me: NodeAddress,
-        journals: Collection[str] | None,
-        bars: Sequence[Bar] | None = None,
-        generation: int = 0,
-    ) -> Claimed:
+    async def claim(self, mapping: Mapping, claims: ClaimBatch) -> Claimed:
         """Claim in two statements: first the rows without an owner, since PostgreSQL does not say what an updated
         row was before."""
         sql = _statements(mapping)
-        token_of = dict(zip(keys, tokens, strict=True))
-        readable = None if journals is None else list(journals)
-        bar_of = None if bars is None else dict(zip(made, bars, strict=True))
+        me, made, generation = claims.me, claims.made, claims.generation
+        token_of = dict(zip(claims.keys, claims.tokens, strict=True))
+        readable = None if claims.journals is None else list(claims.journals)
+        bar_of = None if claims.bars is None else dict(zip(made, claims.bars, strict=True))
 
         async def claim(connection: Any, statement: str, keys: list[str], *more: Any) -> dict[str, Row]:
             given = (keys, [token_of[key] for key in keys], *me, generation, *more)
@@ -154,7 +145,7 @@ class PostgresDatabase(PostgresRuns):
         async def work(connection: Any) -> Claimed:
             rows: dict[str, Row] = {}
             clean: set[str] = set()
-            open_keys = list(keys)
+            open_keys = list(claims.keys)
             for _ in range(CLAIM_ROUNDS):
                 if new := [key for key in made if key not in rows]:  # again: one may be deleted meanwhile
                     await insert_rows(connection, sql, new, bar_of)
@@ -168,7 +159,7 @@ class PostgresDatabase(PostgresRuns):
                     return Claimed(rows, clean)
                 if await connection.fetchval(IS_UP, *me, generation) is None:
                     raise Unavailable(f"{me} is not up in the store and may claim nothing")
-                absent = set(missed).difference(made if bars is None else ())
+                absent = set(missed).difference(made if bar_of is None else ())
                 for row in await connection.fetch(sql.read, missed):
                     absent.discard(row[0])
                     if not _free(found := _row(row), token_of[row[0]], me):

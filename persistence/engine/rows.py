@@ -54,6 +54,20 @@ class Bar(NamedTuple):
     revive: int
 
 
+class ClaimBatch(msgspec.Struct, frozen=True):
+    """Claims of the run `me`, whose process is `generation`: a token for each key. Of those in `made` that have no row
+    yet one is made, but for those that their `bars` keep from it: one for each, or None where the keys are no persons'.
+    `journals`: see the port of the store."""
+
+    keys: Sequence[str]
+    tokens: Sequence[int]
+    made: Sequence[str]
+    bars: Sequence[Bar] | None
+    me: NodeAddress
+    journals: Collection[str] | None
+    generation: int
+
+
 class Claimed(msgspec.Struct, frozen=True):
     """Rows after a claim, by key. `clean`: keys of those that were claimed and had no owner
     before; of a claim that is repeated it is not known any more."""
@@ -223,20 +237,9 @@ class Database(Protocol):
 
     async def prune_nodes(self, kept_s: float, limit: int) -> int: ...
 
-    async def claim(
-        self,
-        mapping: Mapping,
-        keys: Sequence[str],
-        tokens: Sequence[int],
-        made: Sequence[str],
-        me: NodeAddress,
-        journals: Collection[str] | None,
-        bars: Sequence[Bar] | None = None,
-        generation: int = 0,
-    ) -> Claimed:
-        """Every row after the claim: those that are mine under my token were claimed. Where there is
-        none yet, one is made of the keys in `made`, but for those that their `bars` keep from it. Raises
-        `Unavailable` if this run of the node is not `up`, or has a process of another `generation`."""
+    async def claim(self, mapping: Mapping, claims: ClaimBatch) -> Claimed:
+        """Every row after the claim: those that are mine under my token were claimed. Raises `Unavailable` if this run
+        of the node is not `up`, or has a process of another `generation`."""
         ...
 
     async def erasure_key(self) -> int:

@@ -6,7 +6,7 @@ All processes of the cluster are on one machine and so share its clock, which is
 import json
 import random
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,8 +16,8 @@ from persistence.engine.over import OF_LOG_DELETE_SQLITE, RAISE_SQLITE, SqliteOv
 from persistence.engine.recorders import note_recorders
 from persistence.engine.rows import (
     NO_ERASURE_KEY,
-    Bar,
     Batch,
+    ClaimBatch,
     Claimed,
     Ends,
     Moves,
@@ -121,25 +121,17 @@ class SqliteDatabase(SqliteRuns):
 
     # ---- fenced state ----
 
-    async def claim(
-        self,
-        mapping: Mapping,
-        keys: Sequence[str],
-        tokens: Sequence[int],
-        made: Sequence[str],
-        me: NodeAddress,
-        journals: Collection[str] | None,
-        bars: Sequence[Bar] | None = None,
-        generation: int = 0,
-    ) -> Claimed:
+    async def claim(self, mapping: Mapping, claims: ClaimBatch) -> Claimed:
         sql = _statements(mapping)
-        readable = None if journals is None else json.dumps(list(journals))
+        keys, made, bars = claims.keys, claims.made, claims.bars
+        readable = None if claims.journals is None else json.dumps(list(claims.journals))
         inserts = [(key,) for key in made]
-        claims = [(key, token, *me, readable, generation) for key, token in zip(keys, tokens, strict=True)]
+        claimer = (*claims.me, readable, claims.generation)
+        claimed = [(key, token, *claimer) for key, token in zip(keys, claims.tokens, strict=True)]
 
         def work(connection: sqlite3.Connection) -> tuple[list[Any], list[Any]]:
-            if connection.execute(IS_UP, (*me, generation)).fetchone() is None:
-                raise Unavailable(f"{me} is not up in the store and may claim nothing")
+            if connection.execute(IS_UP, (*claims.me, claims.generation)).fetchone() is None:
+                raise Unavailable(f"{claims.me} is not up in the store and may claim nothing")
             if bars is None:
                 connection.executemany(sql.insert, inserts)
             else:
@@ -148,7 +140,7 @@ class SqliteDatabase(SqliteRuns):
                     hashes = [(bar.hash,) for bar in bars if bar.revive == revive]
                     connection.executemany(statement.format("?", SQLITE_NOW), hashes)
             owned = _fetch(connection, sql.owned, keys)
-            connection.executemany(sql.claim, claims)
+            connection.executemany(sql.claim, claimed)
             return owned, _fetch(connection, sql.read, keys)
 
         owned, rows = await self._file.write(work)

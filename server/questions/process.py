@@ -5,11 +5,18 @@
 It is a process of its own so that a heavy question cannot hurt a heartbeat: it gets the time that nobody else wants
 (nice alone leaves it its slice of some ms once it runs), is the first to be killed where memory runs out, and reads the
 node's columns as anybody may, without asking it. It ends with its node, whose end of the pipe closes.
+
+It looks at the row blocks that there are as soon as it knows the node's tables, while the node still looks through
+them itself, and every few seconds in which nobody asks. So the first question finds them open and checked; and a block
+that the node has let go of is mapped here for no longer than the node counts it (`columns.reader_s`).
 """
 
 import os
+import select
 import sys
 import time
+from contextlib import suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -28,6 +35,8 @@ from server.runtime.process import give_way
 from server.wire.codec import UNDECODABLE
 
 MAX_ANSWER_BYTES: Final = wire.MAX_FRAME_BYTES - 1024
+LOOK_S: Final = 5.0
+"""Seconds between two looks at the row blocks, where no question is in the way."""
 _schemas = msgspec.msgpack.Decoder(list[Schema]).decode
 _plan = msgspec.msgpack.Decoder(Plan).decode
 _partial = msgspec.msgpack.Decoder(Partial).decode
@@ -48,12 +57,20 @@ class Answerer:
         """Make what the first question would wait for."""
         self._scanner.warm()
 
+    def look(self) -> None:
+        """Open row blocks that are new, check what is new in others, let go of those that are gone."""
+        if not self._schemas:
+            return  # without the node's tables every block is one of another program
+        with suppress(OSError):  # a question tells of a directory that cannot be read
+            self._open.refresh(list(self._schemas.values()))
+
     def do(self, operation: str, values: list[Any]) -> Any:
         """The answer. Raises typed errors, and for values that are none what Python raises."""
         if operation == "tables":
             self._schemas, self._snapshots = (
                 {schema.table: schema for schema in schemas} for schemas in (*map(_schemas, values), [])[:2]
             )
+            self.look()
             return None
         if operation == "plan":
             sql, now_ms = values
@@ -121,10 +138,18 @@ def _named(coverage: Coverage) -> dict[str, Any]:
     return {name: getattr(coverage, name) for name in Coverage.__struct_fields__}
 
 
-def serve(asked: BinaryIO, answers: BinaryIO, answerer: Answerer) -> None:
-    """Answer frame after frame, until there are no more."""
-    while len(head := asked.read(wire.LENGTH_BYTES)) == wire.LENGTH_BYTES:
-        number, operation, values = wire.read_asked(asked.read(wire.length_of(head)))
+def serve(asked: RawIOBase, answers: BinaryIO, answerer: Answerer, look_s: float = LOOK_S) -> None:
+    """Answer frame after frame, until there are no more, and look at the row blocks every `look_s` or once nobody waits
+    any more. `asked` has no buffer: what lies in one is no sign that somebody waits."""
+    look_at = time.monotonic() + look_s
+    while True:
+        while not select.select([asked], [], [], max(0.0, look_at - time.monotonic()))[0]:
+            answerer.look()
+            look_at = time.monotonic() + look_s
+        head = _read(asked, wire.LENGTH_BYTES)
+        if len(head) < wire.LENGTH_BYTES:
+            return
+        number, operation, values = wire.read_asked(_read(asked, wire.length_of(head)))
         error: tuple[str, str] | None = None
         value: Any = None
         try:
@@ -139,6 +164,14 @@ def serve(asked: BinaryIO, answers: BinaryIO, answerer: Answerer) -> None:
         answers.flush()
 
 
+def _read(asked: RawIOBase, size: int) -> bytes:
+    """The next `size` bytes; fewer where they end before."""
+    data = bytearray()
+    while len(data) < size and (part := asked.read(size - len(data))):
+        data += part
+    return bytes(data)
+
+
 def main() -> int:
     """Serve the node that has started this process, on the idle class. The start itself would take for ever there; the
     engine is made there, as its threads keep the class of their maker."""
@@ -151,7 +184,7 @@ def main() -> int:
     answerer = Answerer(Path(sys.argv[1]))
     answerer.warm()
     try:
-        serve(sys.stdin.buffer, answers, answerer)
+        serve(os.fdopen(0, "rb", buffering=0, closefd=False), answers, answerer)
     except BrokenPipeError:
         os._exit(0)  # nobody reads: the node has ended, or gone on in another process. A return would write once more
     return 0

@@ -1,6 +1,6 @@
 """The complaints of a node about itself: its database, its journal, its certificates, its columns. Each is a
-sentence for people, empty while all is well; `server/runtime/troubles.py` keeps since when, `server/node.py` has those
-about other nodes."""
+sentence for people, empty while all is well; `server/runtime/troubles.py` keeps since when,
+`server/cluster/belonging.py` has those about other nodes."""
 
 from collections.abc import Callable
 from typing import Final, Protocol

@@ -8,7 +8,7 @@ Stop     leaving (slots go) -> sessions -> activations stored and released -> go
 Draining is the first half of a stop: leaving, so that slots go, activations migrate and sessions are
 handed over, while the node goes on serving what is still here.
 
-A node that does not belong to the cluster it hears (`server/cluster/foreign.py`) stays `joining` after its start and
+A node that does not belong to the cluster it hears (`server/cluster/belonging.py`) stays `joining` after its start and
 says why, until it may serve; one that served already ends, and its successor waits in the same way.
 
 A node whose lease is refused ends all turns at once; `ended` tells the caller, which may start
@@ -28,8 +28,8 @@ from server.actors.app import App
 from server.admin.ports import Upgrading
 from server.catalog.services import Services
 from server.catalog.system import ActorSystem
-from server.cluster import agreement, foreign
-from server.cluster.foreign import Stand
+from server.cluster import agreement
+from server.cluster.belonging import Belonging
 from server.cluster.terms import Terms
 from server.cluster.view import Member, MemberState, View
 from server.complaints import Complaints
@@ -59,10 +59,6 @@ is gone: they take its slots over, and know a stop from a death."""
 SCHEMA_CHECK_S = 5.0
 TROUBLES_S = 1.0
 """Pause between looks at what this node needs; `/readyz` looks too."""
-FOREIGN_S = 3.0
-"""Time for which a node that serves must hear that it does not belong to the cluster before it ends: news travels."""
-WARY_S = 10.0
-"""Time for which the successor of such a node listens before it serves: gossip may need a while to find the others."""
 
 
 class Node:
@@ -119,6 +115,7 @@ class Node:
         self.serves = asyncio.Event()
         """Set once this node has been announced: `up`, or `leaving` where it was drained before."""
         self.lease_lost = False
+        self.belonging = belonging = Belonging(lambda: self.me, self.serves.is_set)
         complaints = self._complaints = Complaints(
             drivers, pipeline, self.listener, lambda: self._state == "up" and not self.lease_lost
         )
@@ -126,8 +123,8 @@ class Node:
             clock, metrics,
             (
                 TroubleSource("database", complaints.database_away, "the database answers again"),
-                TroubleSource("foreign", self._foreign_nodes, "all nodes that gossip hears belong to one cluster"),
-                TroubleSource("terms", self._disagreement, "all nodes agree again"),
+                TroubleSource("foreign", belonging.foreign_nodes, "all nodes that gossip hears belong to one cluster"),
+                TroubleSource("terms", belonging.disagreement, "all nodes agree again"),
                 TroubleSource("schema", complaints.wrong_schema, "the store is again the one that this node opened"),
                 TroubleSource("changes", complaints.changes_refused, "changes are taken again"),
                 TroubleSource("descriptors", drivers.shortage, "file descriptors are free again"),
@@ -138,14 +135,9 @@ class Node:
             ),
         )  # fmt: skip
         self.admin = drivers.admin(self) if drivers.admin is not None else None
-        self._stand = Stand()
         self._told_rules = token_rules
-        self._refused_at: float | None = None
-        """Boot time since which this node, which serves, hears that it does not belong to the cluster."""
         self.is_foreign = False
         """True where this run ends because it does not belong to the cluster that it hears."""
-        self.wary_until = float("-inf")
-        """Boot time until which this node only listens: the run before it was foreign."""
         self.generation = 0
         """The number of this process within the run."""
         self.upgrading: Upgrading | None = None
@@ -190,7 +182,7 @@ class Node:
         )  # fmt: skip
         await drivers.membership.start(self.me, self._members_changed)
         self._members_changed()
-        if self._may_serve():
+        if self.belonging.may_serve(self.clock.boot()):
             await self._come_up()
         await self._look_after()
         if not self.serves.is_set():
@@ -250,11 +242,7 @@ class Node:
 
     def wary(self) -> None:
         """Call before the start where the run before this one did not belong to the cluster that it heard."""
-        self.wary_until = self.clock.boot() + WARY_S
-
-    def _may_serve(self) -> bool:
-        """Whether this node belongs to the cluster that it hears, as far as it knows."""
-        return not self._stand.refused and not self._refused_newcomer() and self.clock.boot() >= self.wary_until
+        self.belonging.be_wary(self.clock.boot())
 
     # ---- a run that goes on in another process (`server/succession/`) ----
 
@@ -398,9 +386,7 @@ class Node:
     def _members_changed(self) -> None:
         """Gossip says something new: hand it on in the fixed order."""
         self.metrics.gossip_events_total += 1
-        heard = self.drivers.membership.members()
-        self._stand = foreign.stand(self.me, heard) if self.me is not None else Stand(heard)
-        members = self.judge.living(self._stand.own)
+        members = self.judge.living(self.belonging.hear(self.drivers.membership.members()))
         before, view = self.system.view, self.system.view.follow(members)
         self.pipeline.neighbourhood.follow(view)
         if view.digest == before.digest:
@@ -441,9 +427,9 @@ class Node:
         if not self.lease.holds():
             away = _since(troubles["database"]) if "database" in troubles else ""
             return away or self.lease.standstill or "lease lost"
-        if self._stand.refused and "foreign" in troubles:
+        if self.belonging.refused and "foreign" in troubles:
             return _since(troubles["foreign"])
-        if self._state == "joining" and "terms" in troubles and self._refused_newcomer():
+        if self._state == "joining" and "terms" in troubles and self.belonging.refused_newcomer():
             return _since(troubles["terms"])
         if self._state != "up":
             return "starting" if self._state == "joining" else "leaving"
@@ -453,32 +439,14 @@ class Node:
 
     async def _look_for_troubles(self) -> None:
         self.troubles.look()
+        now = self.clock.boot()
         if not self.serves.is_set():
-            if self._may_serve():
+            if self.belonging.may_serve(now):
                 await self._come_up()
-        elif not self._stand.refused or self._state != "up":
-            self._refused_at = None
-        elif self._refused_at is None:
-            self._refused_at = self.clock.boot()
-        elif self.clock.boot() >= self._refused_at + FOREIGN_S and not self.ended.is_set():
-            log.error("this node does not belong to the cluster: it ends", why=self._stand.refused)
+        elif self.belonging.is_over(self._state == "up", now) and not self.ended.is_set():
+            log.error("this node does not belong to the cluster: it ends", why=self.belonging.refused)
             self.is_foreign = True
             self.ended.set()
-
-    def _foreign_nodes(self) -> str:
-        """Gossip hears nodes that do not belong to one cluster with this one; either it or they do not serve."""
-        return self._stand.refused or self._stand.ignored
-
-    def _refused_newcomer(self) -> str:
-        if self.me is None or self.serves.is_set():
-            return ""
-        return agreement.newcomer_refused(self.me, self._stand.own)
-
-    def _disagreement(self) -> str:
-        """Members differ in what is no reason for a split, such as a version of the application."""
-        if self.me is None:
-            return ""
-        return self._refused_newcomer() or agreement.disagreement(self.me, self._stand.own)
 
     def _shared_address(self) -> str:
         if self.me is None or self._state != "up":

@@ -10,7 +10,7 @@ group, and of two groups that one goes on
 
 Equal pictures give equal answers, and of two nodes with different terms at least one refuses. Pictures may differ for
 a moment while news travels: a node that serves already gives up only when it has lost for a while (`Stand` does not
-know time; `server/node.py` does).
+know time; `belonging.py` does).
 """
 
 from collections.abc import Iterable

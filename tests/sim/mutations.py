@@ -875,7 +875,7 @@ MUTANTS: Final = (
         "a newcomer whose keys fit nobody serves",
         12,
         "rotations",
-        (("server.node:Node._may_serve", " and not self._refused_newcomer()", ""),),
+        (("server.cluster.belonging:Belonging.may_serve", " and not self.refused_newcomer()", ""),),
     ),
     Mutant(
         "a newcomer needs keys that fit everybody",
@@ -911,13 +911,13 @@ MUTANTS: Final = (
         "a newcomer serves whatever it hears",
         12,
         "strangers",
-        (("server.node:Node._may_serve", "not self._stand.refused and ", ""),),
+        (("server.cluster.belonging:Belonging.may_serve", "not self._stand.refused and ", ""),),
     ),
     Mutant(
         "a node that serves never gives way",
         12,
         "strangers",
-        (("server.node:Node._look_for_troubles", "self._refused_at + FOREIGN_S", "float('inf')"),),
+        (("server.cluster.belonging:Belonging.is_over", "self._refused_at + FOREIGN_S", "float('inf')"),),
     ),
     Mutant(
         "adoption ignores the database, and the live mark behind it",

@@ -15,9 +15,9 @@ import copy
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from server.cluster.belonging import FOREIGN_S, WARY_S
 from server.errors import GarrisonError
 from server.ids import ActorId, NodeId, actor_id
-from server.node import FOREIGN_S, WARY_S
 from server.storage.ports import DatabaseIdentity
 from tests.sim import ownership
 from tests.sim.client import until

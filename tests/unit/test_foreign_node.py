@@ -6,11 +6,12 @@ import random
 import msgspec
 import pytest
 
+from server.cluster.belonging import FOREIGN_S, WARY_S
 from server.cluster.simulated import SimulatedGossip, SimulatedMembership
 from server.cluster.terms import Terms
 from server.cluster.view import Member
 from server.ids import NodeId
-from server.node import FOREIGN_S, WARY_S, Node
+from server.node import Node
 from server.node_drivers import Drivers
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor

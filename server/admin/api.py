@@ -11,9 +11,7 @@ from typing import Annotated, Any
 
 import structlog
 from litestar import Litestar, MediaType, Request, Response, Router, get, post
-from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
@@ -42,7 +40,7 @@ from server.admin.own import logged, own_handlers, text_params
 from server.admin.ports import AdminSystem, Draining, Upgrading
 from server.admin.questions import QuestionDesk, question_handlers
 from server.admin.read_models import ClusterViews
-from server.admin.security import AdminToken
+from server.admin.security import AdminToken, authorized
 from server.errors import (
     BadInput,
     BadToken,
@@ -162,10 +160,6 @@ def _api_router(
     app: App,
     context_of: Callable[[Principal], AdminContext],
 ) -> Router:
-    # A guard that is no coroutine function would run in a thread, for each request.
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        connection.scope["auth"] = token.principal(connection.headers.get("authorization"))
-
     @get("/live")
     async def live() -> Cluster:
         """The cluster now, as the dashboard polls it: as `/cluster`, but it waits less for
@@ -213,7 +207,7 @@ def _api_router(
     return Router(
         "/api/v1",
         route_handlers=[*handlers, *own_handlers(app, context_of, taken)],
-        guards=[guard],
+        middleware=[authorized(token)],
         security=[{"adminToken": []}],
         tags=["api"],
         response_headers={"cache-control": "no-store"},

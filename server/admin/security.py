@@ -11,7 +11,7 @@ the API (CORS), and the page may connect to the hosts of known peers (CSP); no o
 """
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -78,6 +78,7 @@ class KnownOrigins:
         self._origins: dict[str, bool] = {}
         """True: as it was told; False: another name of that place."""
         self._bound = bound
+        self._connectable: list[str] | None = None
 
     def add(self, urls: Iterable[str]) -> None:
         for url in urls:
@@ -87,6 +88,7 @@ class KnownOrigins:
                 self._origins[name] = told
         while len(self._origins) > self._bound:
             del self._origins[next(iter(self._origins))]
+        self._connectable = None
 
     def __contains__(self, origin: str) -> bool:
         return origin.lower() in self._origins
@@ -95,6 +97,11 @@ class KnownOrigins:
         """CSP sources: every known host on any port, so that a node that joins later on a
         known host can be followed too. Host sources of CSP have no IPv6 form: for a node that tells an address of
         IPv6 its whole scheme is taken, or its page could never move on to it."""
+        if self._connectable is None:
+            self._connectable = self._sources()
+        return self._connectable
+
+    def _sources(self) -> list[str]:
         sources: dict[str, None] = {}
         for origin, told in self._origins.items():
             parts = urlsplit(origin)
@@ -103,6 +110,21 @@ class KnownOrigins:
             elif told:
                 sources[f"{parts.scheme}:"] = None
         return list(sources)
+
+
+def authorized(token: AdminToken) -> Callable[[ASGIApp], ASGIApp]:
+    """Middleware for routes that need `token`: the principal is the request's `auth`. A guard of the framework's would
+    have its route's handler copied for each request, which takes longer than the rest of it."""
+
+    def middleware(app: ASGIApp) -> ASGIApp:
+        async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+            given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+            scope["auth"] = token.principal(given.decode("latin-1"))
+            await app(scope, receive, send)
+
+        return checked
+
+    return middleware
 
 
 class Guarded:

@@ -4,7 +4,8 @@
     length 4 | msgpack [number, error or nil, value]    from it
 
 Operations: `tables` (schemas, those of snapshots), `plan` (SQL, Unix ms), `scan` (plan, since, until, seconds),
-`merge` (plan, partial answers), `finish` (plan, partial answers, nodes there are, missing nodes). Plans and partial
+`merge` (plan, partial answers), `finish` (plan, partial answers, nodes there are, missing nodes), `answer` (SQL, Unix
+ms, since, until, seconds, name of the node), which is all of it for a node that is alone. Plans and partial
 answers go through the node as bytes that it does not look into.
 """
 

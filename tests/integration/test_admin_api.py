@@ -525,6 +525,8 @@ def test_known_origins_are_bounded_and_forget_the_oldest() -> None:
     assert "https://b:2" not in known
     assert "HTTP://A:1" in known and "http://c:3" in known
     assert known.connectable() == ["http://a:*", "http://c:*"]
+    known.add(["http://d:1"])
+    assert known.connectable() == ["http://c:*", "http://d:*"]
 
 
 async def test_openapi_names_every_path(cluster: TestCluster, http: httpx.AsyncClient) -> None:

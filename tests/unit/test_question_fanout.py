@@ -23,6 +23,7 @@ class CountedProcess:
     def __init__(self, name: str, slow_s: float = 0.01) -> None:
         self.name, self.slow_s = name, slow_s
         self.bad = self.gone = self.other = False
+        self.alone = 0
 
     async def ask(self, operation: str, values: list[Any], timeout_s: float) -> Any:
         if self.gone:
@@ -39,6 +40,9 @@ class CountedProcess:
                 raise DeadlineExceeded("slow")
             await asyncio.sleep(self.slow_s)
             return msgspec.json.encode([self.name])
+        if operation == "answer":
+            self.alone += 1
+            return msgspec.json.encode({"names": [values[-1]], "nodes": 1, "missing": []})
         merged = sorted(name for _, partial in values[1] for name in msgspec.json.decode(partial))
         if operation == "finish":
             merged = {"names": merged, "nodes": values[2], "missing": values[3]}
@@ -96,6 +100,7 @@ async def test_every_node_answers_once(count: int, width: int) -> None:
     assert answer["names"] == [str(address.node) for address in nodes.addresses]
     assert (answer["nodes"], answer["missing"]) == (count, [])
     assert nodes.requests == count - 1
+    assert nodes.processes[nodes.addresses[0]].alone == (count == 1)
     assert nodes.most_asked <= max(width, -(-count // width))
 
 

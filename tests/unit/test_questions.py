@@ -15,6 +15,7 @@ from server.columns.layout import Schema, Writer
 from server.columns.table import Table, TableLimits
 from server.columns.tables import CALLS, QUESTIONS, SESSIONS, schema
 from server.columns.tables import TABLES as TABLES_OF_NODES
+from server.errors import BadInput
 from tests.support.session_parts import ManualClock
 
 duckdb = pytest.importorskip("duckdb")
@@ -490,6 +491,23 @@ def test_damaged_block_is_named_and_the_rest_answers(tmp_path: Path, place: str)
     coverage = document["coverage"]
     assert (coverage["nodes"], coverage["answered"], coverage["missing"]) == (3, 1, ["n1", "n2"])
     assert "events.9.0.0.block" in coverage["troubles"][0]
+
+
+def test_node_that_is_alone_has_it_all_done_at_once(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
+    """The answer is that of the parts, also where the scan fails; and a bad question is told as one."""
+    answerer = Answerer(nodes[0][0])
+    answerer.do("tables", [encode(list(TABLES.values())), encode([])])
+    sql = "SELECT kind, count(*) AS number, approx_quantile(clock_ms, 0.5) FROM events GROUP BY kind ORDER BY kind"
+    question = answerer.do("plan", [sql, NOW])
+    part = answerer.do("scan", [question, 0, 0, 5.0])
+    whole = answerer.do("finish", [question, [["n1", part]], 1, []])
+    assert answerer.do("answer", [sql, NOW, 0, 0, 5.0, "n1"]) == whole
+
+    nothing = answerer.do("finish", [question, [], 1, ["n1"]])
+    assert answerer.do("answer", [sql, NOW, "no time", 0, 5.0, "n1"]) == nothing != whole
+    for bad in ("SELECT nothing FROM events", "SELECT count(*) FROM events WHERE kind > CAST(player AS INTEGER)"):
+        with pytest.raises(BadInput):
+            answerer.do("answer", [bad, NOW, 0, 0, 5.0, "n1"])
 
 
 def test_nonsense_of_a_node_takes_nobody_along(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:

@@ -28,15 +28,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> TestDatabase:
     return fresh(request.param, tmp_path)
 
 
-async def rows(database: TestDatabase) -> list[tuple[str, str, int, int]]:
-    def read(connection: Connection) -> list[Any]:
-        found = connection.execute(
-            text("SELECT player_id, match_id, birth, ended_wall_ms FROM careers ORDER BY player_id, match_id, birth")
-        )
-        return [tuple(row) for row in found]
-
-    found: list[tuple[str, str, int, int]] = await migrations.run(database.url, read)
-    return found
+async def rows(database: TestDatabase) -> list[tuple[Any, ...]]:
+    return await database.rows(
+        "SELECT player_id, match_id, birth, ended_wall_ms FROM careers ORDER BY player_id, match_id, birth"
+    )
 
 
 def results(*settled: SettledMatch) -> PlayerState:
@@ -98,14 +93,6 @@ async def test_the_store_knows_a_result_that_the_player_has_forgotten(database: 
 TOTALS = "matches, wins, kills, deaths, assists, medals, played_ms, best_streak, best_kills, best_match"
 
 
-async def read(database: TestDatabase, statement: str) -> list[tuple[Any, ...]]:
-    def work(connection: Connection) -> list[Any]:
-        return [tuple(row) for row in connection.execute(text(statement))]
-
-    found: list[tuple[Any, ...]] = await migrations.run(database.url, work)
-    return found
-
-
 def gained(number: int, **fields: Any) -> SettledMatch:
     gain = Gain("slayer", "s1", rating_group="slayer", mu=10, log_sigma=-2)
     return SettledMatch(f"m{number}", number, number, number, replace(gain, **fields))
@@ -129,15 +116,15 @@ async def test_totals_have_each_row_once_however_often_a_state_is_written(databa
         all_three = results(first, second, third)
         for _ in range(2):
             await store.migrate("player", [EntityMove(ANN, Epoch(1), 3, to, all_three, stored=1)])
-    assert await read(database, f"SELECT mode, season, {TOTALS} FROM career_totals ORDER BY mode") == [
+    assert await database.rows(f"SELECT mode, season, {TOTALS} FROM career_totals ORDER BY mode") == [
         ("ctf", "s1", 1, 0, 9, 0, 0, 0, 0, 0, 9, "m3"),
         ("slayer", "s1", 2, 1, 10, 1, 2, 3, 7, 6, 5, "m1"),
     ]
-    medals = await read(database, "SELECT mode, medal, earned FROM career_medals ORDER BY medal")
+    medals = await database.rows("SELECT mode, medal, earned FROM career_medals ORDER BY medal")
     assert medals == [("slayer", "a", 3), ("slayer", "b'", 1)]
     rating = (FIRST_MU - 10, FIRST_LOG_SIGMA - 6, 3)
-    assert await read(database, "SELECT mu, log_sigma, matches FROM ratings WHERE player_id = 'ann'") == [rating]
-    assert await read(database, "SELECT player_id FROM ratings WHERE player_id <> 'ann'") == []
+    assert await database.rows("SELECT mu, log_sigma, matches FROM ratings WHERE player_id = 'ann'") == [rating]
+    assert await database.rows("SELECT player_id FROM ratings WHERE player_id <> 'ann'") == []
 
 
 async def test_many_results_in_one_batch_make_the_sums_that_each_alone_would(database: TestDatabase) -> None:
@@ -166,14 +153,13 @@ async def test_many_results_in_one_batch_make_the_sums_that_each_alone_would(dat
         total = sums.setdefault((gain.mode, gain.season), [0, 0, 0, 0])
         for place, more in enumerate((1, gain.won, gain.kills, sum(gain.names.values()))):
             total[place] += more
-    found = await read(
-        database,
+    found = await database.rows(
         "SELECT t.mode, t.season, t.matches, t.wins, t.kills, (SELECT sum(m.earned) FROM career_medals AS m WHERE "
         "m.player_id = t.player_id AND m.mode = t.mode AND m.season = t.season) FROM career_totals AS t",
     )
     assert sorted(found) == sorted((*key, *total) for key, total in sums.items() for _ in range(3))
     mu = FIRST_MU + sum(done.gain.mu for done in many if done.gain is not None and done.gain.rating_group)
-    assert await read(database, "SELECT mu FROM ratings") == [(mu,)] * 3
+    assert await database.rows("SELECT mu FROM ratings") == [(mu,)] * 3
 
 
 async def test_a_state_that_is_read_again_carries_no_gains(database: TestDatabase) -> None:
@@ -203,8 +189,8 @@ async def test_totals_of_an_old_database_are_kept(database: TestDatabase) -> Non
 
     await migrations.run(database.url, insert)
     await migrations.upgrade_async(database.url)
-    kept = await read(
-        database, "SELECT player_id, mode, matches, wins, kills FROM career_totals ORDER BY player_id, mode"
+    kept = await database.rows(
+        "SELECT player_id, mode, matches, wins, kills FROM career_totals ORDER BY player_id, mode"
     )
     assert kept == [("ann", "", 2, 1, 19), ("ann", "slayer", 1, 1, 11), ("bob", "slayer", 1, 0, 4)]
     await migrations.downgrade_async(database.url, "0014")

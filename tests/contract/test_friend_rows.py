@@ -31,16 +31,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> TestDatabase:
     return fresh(request.param, tmp_path)
 
 
-async def asked(database: TestDatabase, sql: str) -> list[tuple[Any, ...]]:
-    def read(connection: Connection) -> list[Any]:
-        return [tuple(row) for row in connection.execute(text(sql))]
-
-    found: list[tuple[Any, ...]] = await migrations.run(database.url, read)
-    return found
-
-
 async def rows(database: TestDatabase) -> list[tuple[Any, ...]]:
-    return await asked(database, "SELECT player_id, other_id, state, since_ms FROM friendships ORDER BY 1, 2")
+    return await database.rows("SELECT player_id, other_id, state, since_ms FROM friendships ORDER BY 1, 2")
 
 
 def link(state: FriendChange, version: int) -> Link:
@@ -110,8 +102,8 @@ async def test_views_show_friends_of_both_sides_and_blocks(database: TestDatabas
         ann = FriendsState({"bob": link("friend", 1), "cyd": link("friend", 1), "eve": link("blocked", 1)})
         bob = FriendsState({"ann": link("friend", 2)})
         await store.write("friends", [Change(ANN, Epoch(1), 1, ann), Change(BOB, Epoch(1), 2, bob)])
-    assert await asked(database, "SELECT player_id, other_id, since_ms FROM friend_pairs") == [("ann", "bob", 10)]
-    assert await asked(database, "SELECT player_id, blocked_id, since_ms FROM blocks") == [("ann", "eve", 10)]
+    assert await database.rows("SELECT player_id, other_id, since_ms FROM friend_pairs") == [("ann", "bob", 10)]
+    assert await database.rows("SELECT player_id, blocked_id, since_ms FROM blocks") == [("ann", "eve", 10)]
 
 
 async def test_players_met_lately_are_those_of_the_newest_matches_that_are_over(database: TestDatabase) -> None:

@@ -30,16 +30,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> TestDatabase:
     return fresh(request.param, tmp_path)
 
 
-async def asked(database: TestDatabase, sql: str) -> list[tuple[Any, ...]]:
-    def read(connection: Connection) -> list[Any]:
-        return [tuple(row) for row in connection.execute(text(sql))]
-
-    found: list[tuple[Any, ...]] = await migrations.run(database.url, read)
-    return found
-
-
 async def memberships(database: TestDatabase) -> list[tuple[Any, ...]]:
-    return await asked(database, "SELECT party_id, number, player_id, joined_wall_ms FROM party_members ORDER BY 1, 2")
+    return await database.rows("SELECT party_id, number, player_id, joined_wall_ms FROM party_members ORDER BY 1, 2")
 
 
 async def claimed(store: Any, node: NodeId, *ids: ActorId) -> NodeAddress:
@@ -69,7 +61,7 @@ async def test_columns_tell_an_analyst_who_is_in_a_party_and_who_ever_was(databa
         both = joined(NEW, "bob", 2, 2)
         await store.write("party", [Change(RED, Epoch(1), 2, both)])
         seen = "SELECT leader, room, code, match_id, size, created_wall_ms, ended_wall_ms FROM parties"
-        assert await asked(database, seen) == [("ann", 4, "ABCDEF", "", 2, 1_000, 0)]
+        assert await database.rows(seen) == [("ann", 4, "ABCDEF", "", 2, 1_000, 0)]
         assert await memberships(database) == [("red", 1, "ann", 1_000), ("red", 3, "bob", 2_000)]
         again = joined(rules.leave(both, "bob", 3_000), "bob", 4, 4)
         await store.write("party", [Change(RED, Epoch(1), 4, again, 2)])
@@ -77,7 +69,7 @@ async def test_columns_tell_an_analyst_who_is_in_a_party_and_who_ever_was(databa
         assert await memberships(database) == before
         over = rules.disband(again, "ann", 5_000)
         await store.write("party", [Change(RED, Epoch(1), 5, over, 4)])
-        assert await asked(database, seen) == [("", 4, "", "", 0, 1_000, 5_000)]
+        assert await database.rows(seen) == [("", 4, "", "", 0, 1_000, 5_000)]
         assert await memberships(database) == before
 
 
@@ -112,10 +104,10 @@ async def test_a_party_whose_member_is_away_is_a_stray_of_its_node(database: Tes
     async with database.connect() as (store, _):
         await claimed(store, A, RED, BLUE)
         await store.write("party", [Change(RED, Epoch(1), 1, away), Change(BLUE, Epoch(1), 1, NEW)])
-        assert await asked(database, "SELECT party_id FROM parties WHERE is_due") == [("red",)]
+        assert await database.rows("SELECT party_id FROM parties WHERE is_due") == [("red",)]
         back = rules.seen(away, "bob", 1_000, 3, 2, 3_000)
         await store.write("party", [Change(RED, Epoch(1), 2, back, 1)])
-        assert await asked(database, "SELECT party_id FROM parties WHERE is_due") == []
+        assert await database.rows("SELECT party_id FROM parties WHERE is_due") == []
 
 
 async def test_a_code_finds_its_party_and_an_empty_one_finds_none(database: TestDatabase) -> None:
@@ -138,7 +130,7 @@ async def test_members_of_a_party_are_its_column_of_names(database: TestDatabase
     async with database.connect() as (store, _):
         await claimed(store, A, RED)
         await store.write("party", [Change(RED, Epoch(1), 1, state)])
-    (names,) = await asked(database, "SELECT player_ids FROM parties")
+    (names,) = await database.rows("SELECT player_ids FROM parties")
     assert names[0] in (["ann", "zoe"], '["ann","zoe"]')
 
 
@@ -168,8 +160,8 @@ async def test_parties_that_are_over_go_by_the_statements_of_the_page(database: 
 
         await migrations.run(database.url, prune)
         kept = [(name,) for name in sorted(names) if name != "over"]
-        assert await asked(database, "SELECT party_id FROM parties ORDER BY 1") == kept
-        assert await asked(database, "SELECT party_id FROM party_members ORDER BY 1") == kept
+        assert await database.rows("SELECT party_id FROM parties ORDER BY 1") == kept
+        assert await database.rows("SELECT party_id FROM party_members ORDER BY 1") == kept
         me = NodeAddress(B, await store.register_node(B, LEASE_S))
         again = (await store.claim("party", [Claim(ids["over"], 1), Claim(ids["late"], 1)], me)).values()
         assert [owned.epoch for owned in again] == [8, 2], "above what is gone; what is there goes on"

@@ -1,7 +1,6 @@
 """Friends over a node of its own: the example of the README of the SDK, and clients that follow each other."""
 
 import asyncio
-import re
 import sys
 from pathlib import Path
 
@@ -9,17 +8,11 @@ import garrison
 from server.cli.common import token_maker
 from server.cli.config import read_settings
 from server.cli.local_cluster import Home, LocalCluster
-from tests.support.program import ROOT, environment
-
-
-def example() -> str:
-    """The README's example of friends."""
-    page = (ROOT / "clients/python/README.md").read_text("utf-8")
-    return next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "client.friends" in code)
+from tests.support.program import environment, sdk_example
 
 
 async def test_the_example_accepts_whoever_asks(tmp_path: Path) -> None:
-    code = example()
+    code = sdk_example("client.friends")
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     (tmp_path / "friends.py").write_text(code)
     home = Home(tmp_path / "home")

@@ -1,7 +1,6 @@
 """Parties over a node of its own: the example of the README of the SDK, and a leader who invites and plays."""
 
 import asyncio
-import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,13 +11,7 @@ from garrison.messages import MatchCreate, MatchOptions
 from server.cli.common import token_maker
 from server.cli.config import read_settings
 from server.cli.local_cluster import Home, LocalCluster
-from tests.support.program import ROOT, environment
-
-
-def example() -> str:
-    """The README's example of parties."""
-    page = (ROOT / "clients/python/README.md").read_text("utf-8")
-    return next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "client.party" in code)
+from tests.support.program import environment, sdk_example
 
 
 @asynccontextmanager
@@ -43,7 +36,7 @@ async def says(lines: asyncio.StreamReader, wanted: str) -> None:
 
 
 async def test_the_example_joins_whoever_invites(tmp_path: Path) -> None:
-    code = example()
+    code = sdk_example("client.party")
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     home = Home(tmp_path / "home")
     nodes = LocalCluster(home, 1, 0, [])

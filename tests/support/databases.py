@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
 import migrations
@@ -114,6 +115,15 @@ class TestDatabase:
             yield store, store
         finally:
             await store.close()
+
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """The answer to a statement, past any store."""
+
+        def read(connection: Connection) -> list[tuple[Any, ...]]:
+            return [tuple(row) for row in connection.execute(text(sql))]
+
+        found: list[tuple[Any, ...]] = await migrations.run(self.url, read)
+        return found
 
 
 def sql_store(url: str, **settings: Any) -> SqlStore:

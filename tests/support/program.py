@@ -6,6 +6,7 @@ import io
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,12 @@ from server.cli.app import run
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = os.pathsep.join(map(str, (ROOT, ROOT / "clients/bots", ROOT / "clients/python/src")))
+
+
+def sdk_example(call: str) -> str:
+    """The example of `call` in the README of the SDK."""
+    page = (ROOT / "clients/python/README.md").read_text("utf-8")
+    return next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if call in code)
 
 
 def environment() -> dict[str, str]:

@@ -55,9 +55,14 @@ async def test_a_node_is_emptied_while_matches_are_played(cluster: LocalCluster)
         for host in hosts:
             await host.create()
             await host.start()
-        before = await nodes_of(cluster)
-        here = before["node-2"]["report"]["kinds"]["match"]
-        assert here > 0
+        here = 0
+
+        async def some_there() -> bool:  # the count may be a second old
+            nonlocal here
+            here = (await nodes_of(cluster))["node-2"]["report"]["kinds"]["match"]
+            return bool(here)
+
+        await until(some_there)
 
         async def play() -> None:
             for time_ms in range(1_000, 6_000, 1_000):
@@ -71,7 +76,7 @@ async def test_a_node_is_emptied_while_matches_are_played(cluster: LocalCluster)
         assert told["moved"] >= here
         await playing
 
-        async def all_here() -> bool:  # the count may be a second old
+        async def all_here() -> bool:
             after = await nodes_of(cluster)
             assert (after["node-2"]["state"], after["node-2"]["slots"]) == ("leaving", 0)
             return bool(after["node-1"]["report"]["kinds"]["match"] == MATCHES)

@@ -527,7 +527,7 @@ async def test_a_statement_that_waits_for_a_lock_ends_in_time(tmp_path: Path) ->
     import asyncpg
 
     database = fresh("postgres", tmp_path)
-    async with one_node(database.url, statement_timeout_s=0.2) as (store, me):
+    async with one_node(database.url, statement_timeout_s=0.5) as (store, me):
         held = (await store.claim("wallet", [Claim(ONE, 1)], me))[ONE]
         other = await asyncpg.connect(database.url)
         try:

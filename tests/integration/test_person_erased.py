@@ -97,7 +97,7 @@ async def test_erased_player_is_in_no_table_and_no_log(tmp_path: Path, capsys: p
     assert counted["rows"] == planted and counted["logs"] == {"cup": 11}
     assert await naming(path) == planted, "without --yes nothing is changed"
     async with running(node_settings(path)) as node:
-        where = ("--url", node.admin_url, "--token", TOKEN, "--wait", "25s")
+        where = ("--url", node.admin_url, "--token", TOKEN, "--wait", "60s")
         await until(lambda: not node.not_ready())
         code = await garrison(path, "person", "erase", ANN, "--yes", "--json", *where)
         told = said(capsys)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,8 +13,15 @@ from server.columns.tables import TABLES
 from server.errors import Unavailable
 from server.questions import wire
 from server.questions.child import QueryProcess, lacking, start
+from tests.support.fair_share import fair_share
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason="needs the extra query")
+
+
+@pytest.fixture(autouse=True)
+async def query_processes_have_a_fair_share() -> AsyncIterator[None]:
+    async with fair_share():
+        yield
 
 
 async def test_a_process_that_was_started_before_its_node_is_the_first_and_another_follows_it(tmp_path: Path) -> None:

@@ -553,14 +553,18 @@ async def test_pushes_are_bounded_and_drop_the_oldest() -> None:
         assert client.stats.pushes_dropped == 6
         first = await anext(client.pushes())
         assert isinstance(first, MatchAssigned) and first.match == "m7"
-        rest = asyncio.ensure_future(_all_of(client))
-        await until(lambda: not client._pushes)
+        rest: list[str] = []
+        reading = asyncio.ensure_future(_read(client, rest))
+        await until(lambda: rest == ["m8", "m9", "m10"])
         await client.aclose()
-        assert [push.match for push in await rest] == ["m8", "m9", "m10"]  # and then no more
+        await reading  # and then no more
+        assert len(rest) == 3
 
 
-async def _all_of(client: garrison.Client) -> list[Any]:
-    return [push async for push in client.pushes()]
+async def _read(client: garrison.Client, into: list[str]) -> None:
+    async for push in client.pushes():
+        assert isinstance(push, MatchAssigned)
+        into.append(push.match)
 
 
 async def test_going_moves_the_client_after_its_answers() -> None:

@@ -1,12 +1,13 @@
-"""Pushes of one type that wait for their reader."""
+"""Pushes that wait for their readers: all of them, and those of one type."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from garrison._base import Push
+from garrison._stats import Stats
 
 P = TypeVar("P", bound=Push)
 
@@ -57,3 +58,54 @@ class Pushes(Generic[P]):
             self._wake.clear()
             await self._wake.wait()
         return self._waiting.popleft()
+
+
+class Inbox:
+    """The pushes of a client. At most `size` wait for each who reads them; then the oldest is dropped, and counted in
+    `stats`."""
+
+    def __init__(self, size: int, stats: Stats) -> None:
+        self._size, self._stats = size, stats
+        self._waiting: deque[Push] = deque(maxlen=size)
+        self._wake = asyncio.Event()
+        self._of_one_type: list[Pushes[Any]] = []
+        self._over = False
+
+    def put(self, push: Push) -> None:
+        """Keep a push for all who read it."""
+        self._stats.pushes_dropped += len(self._waiting) == self._size
+        self._waiting.append(push)
+        self._wake.set()
+        for pushes in self._of_one_type:
+            if isinstance(push, pushes.cls):
+                self._stats.pushes_dropped += pushes.put(push)
+
+    def end(self) -> None:
+        """Give the readers what waits, and then no more."""
+        self._over = True
+        self._wake.set()
+        for pushes in self._of_one_type:
+            pushes.end()
+
+    async def read(self) -> AsyncIterator[Push]:
+        """Pushes of any type."""
+        while True:
+            while self._waiting:
+                yield self._waiting.popleft()
+            if self._over:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+    def of(self, cls: type[P]) -> Pushes[P]:
+        """The pushes of one type from now on."""
+        pushes = Pushes(cls, self._size, self._forget)
+        if self._over:
+            pushes.end()
+        else:
+            self._of_one_type.append(pushes)
+        return pushes
+
+    def _forget(self, pushes: Pushes[Any]) -> None:
+        if pushes in self._of_one_type:
+            self._of_one_type.remove(pushes)

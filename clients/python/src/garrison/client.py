@@ -28,7 +28,7 @@ from garrison._core import Core
 from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, RenewToken, Stir, Stop, Up
 from garrison._game import GameCalls
 from garrison._people import Following
-from garrison._pushes import Pushes
+from garrison._pushes import Inbox, Pushes
 from garrison._socket import FAILURES, check_url, close_code, close_reason, open_socket
 from garrison._stats import Stats
 from garrison._streams import Stream
@@ -100,9 +100,7 @@ class Client(GameCalls):
         """Set when a session comes up and when the client is over."""
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._watches: dict[Subscription, Watch | LatestWatch | PlayersWatch[Any]] = {}
-        self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
-        self._pushes_ready = asyncio.Event()
-        self._readers: list[Pushes[Any]] = []
+        self._inbox = Inbox(options.push_buffer, self._core.stats)
         self._replays: dict[int, Replay] = {}
         self._replay_numbers = itertools.count(1)
         self.boards = Boards(self)
@@ -302,29 +300,14 @@ class Client(GameCalls):
         self._act()
         self._watches.pop(subscription, None)
 
-    async def pushes(self) -> AsyncIterator[Push]:
+    def pushes(self) -> AsyncIterator[Push]:
         """The server's pushes other than stream events. They wait in one bounded buffer
         (`Options.push_buffer`); when it is full, the oldest is dropped and counted."""
-        while True:
-            while self._pushes:
-                yield self._pushes.popleft()
-            if self._core.over is not None:
-                return
-            self._pushes_ready.clear()
-            await self._pushes_ready.wait()
+        return self._inbox.read()
 
     def pushes_of(self, cls: type[P]) -> Pushes[P]:
         """The pushes of one type from now on, beside what `pushes` gives."""
-        reader = Pushes(cls, self.options.push_buffer, self._forget)
-        if self._core.over is None:
-            self._readers.append(reader)
-        else:
-            reader.end()
-        return reader
-
-    def _forget(self, reader: Pushes[Any]) -> None:
-        if reader in self._readers:
-            self._readers.remove(reader)
+        return self._inbox.of(cls)
 
     def replay(
         self,
@@ -471,13 +454,7 @@ class Client(GameCalls):
                 if (replay := self._replays.get(push.replay)) is not None:
                     replay.take_in(push)
             case Deliver():
-                if len(self._pushes) == self.options.push_buffer:
-                    self.stats.pushes_dropped += 1
-                self._pushes.append(decision.push)
-                self._pushes_ready.set()
-                for reader in self._readers:
-                    if isinstance(decision.push, reader.cls):
-                        self.stats.pushes_dropped += reader.put(decision.push)
+                self._inbox.put(decision.push)
             case NeedToken() | Open():
                 self._jobs.put_nowait(decision)
             case RenewToken():
@@ -496,9 +473,7 @@ class Client(GameCalls):
                 self._part(decision)
             case Stop():
                 self._changed.set()
-                self._pushes_ready.set()
-                for reader in self._readers:
-                    reader.end()
+                self._inbox.end()
                 for replay in self._replays.values():
                     replay.end(decision.error)
                 self._jobs.put_nowait(None)

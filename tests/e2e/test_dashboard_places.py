@@ -275,6 +275,58 @@ async def test_address_that_cannot_be_decoded_shows_a_page(page: Page) -> None:
         assert not any("URIError" in error for error in page.errors)
 
 
+async def test_page_of_a_stored_match_names_its_theatre(page: Page) -> None:
+    async with busy_cluster() as cluster:
+        row = {"player": "ann", "team": 0, "present": False, "name": ""}
+        cluster.stored["match_players"] = [
+            row | dict.fromkeys(("kills", "deaths", "assists", "medals", "objectives", "score"), 3)
+        ]
+        await page.open(f"{cluster.nodes['node-1'].admin.url}/#token={TOKEN}&page=/matches/over")
+        await page.until("document.querySelector('main').innerText.includes('garrison replay over')")
+        text = await page.until("document.querySelector('tbody').innerText.includes('ann') && document.body.innerText")
+        assert "Its theatre has what happened." in text
+        assert "no such" not in text
+
+
+HOLD = """
+(() => {
+  const ask = window.fetch;
+  window.asked = [];
+  window.held = new Promise((open) => (window.release = open));
+  window.fetch = async (url, options) => {
+    const name = new URL(url).pathname.split("/").pop();
+    window.asked.push(name);
+    if (name === "stored-matches") await window.held;
+    return ask(url, options);
+  };
+})()
+"""
+"""Notes what a page asks for, and holds the list of stored matches back until `release()`."""
+
+
+async def test_filter_is_asked_for_at_once_also_while_something_is_asked(page: Page) -> None:
+    async with busy_cluster() as cluster:
+        await page.open(f"{cluster.nodes['node-1'].admin.url}/#token={TOKEN}")
+        await page.until(LIVE)
+        await page.evaluate(HOLD)
+        await page.evaluate("location.hash = '#/matches'")
+        await page.until(
+            "asked.includes('stored-matches') && asked.filter((name) => name === 'live_matches').length > 1"
+        )
+        choose = "(mode) => { const one = document.querySelector('input[name=mode]'); one.value = mode;"
+        choose += " one.dispatchEvent(new Event('change')); }"
+        await page.evaluate(f"({choose})('slayer'); asked.length = 0; release()")
+        await page.until("asked.includes('match-history')")
+        assert (await page.evaluate("asked.slice(0, asked.indexOf('match-history'))")).count("live_matches") <= 2
+
+        # and while nothing is: every one of the page's loops is woken
+        await page.evaluate("asked.length = 0")
+        await page.until("asked.filter((name) => name === 'live_matches').length > 1")
+        await page.evaluate(f"({choose})('oddball'); asked.length = 0")
+        await page.until("asked.includes('match-history')")
+        assert (await page.evaluate("asked.slice(0, asked.indexOf('match-history'))")).count("live_matches") <= 2
+
+
 STALL = """
 (() => {
   const ask = window.fetch;

@@ -177,17 +177,26 @@ function showMatch(root, garrison, name) {
       el("section", { class: "card" }, el("header", {}, el("h2", {}, "Kill feed")), quiet, feed)),
   );
   let seen = false;
+  let stored = []; // its players, where it is not in memory
+  const showAway = (missing) => {
+    const known = seen || stored.length > 0;
+    const where = known ? `its theatre, or garrison replay ${name}, shows it` : "no such live match, and no player of it is stored";
+    setText(facts, missing.length ? missingNote(missing) : where);
+    setText(quiet, known ? "Its theatre has what happened." : "Nothing has happened.");
+    if (missing.length) return;
+    setAttribute(phase, "data-level", null);
+    setText(phase, known ? "not in memory" : "not live");
+  };
   const line = (row) =>
     el("li", {}, el("time", {}, format.clock(row.time_ms)), el("span", { class: `what ${row.what}` }, row.what), el("span", { class: "text" }, (HAPPENED[row.what] ?? (() => row.what))(row, dom)));
   poll.every(LIST_MS, async () => {
     const { rows, missing } = await query("match_board", { match: name });
     const board = rows.reduce((best, row) => (best === null || row.next_seq > best.next_seq ? row : best), null);
     if (board === null) {
-      const replay = `garrison replay ${name}`;
-      setText(facts, missing.length ? missingNote(missing) : seen ? `no longer in memory; ${replay} shows it again` : `no such live match; if it was played, ${replay} shows it`);
-      if (!missing.length) setAttribute(phase, "data-level", null);
-      if (!missing.length) setText(phase, seen ? "ended" : "not live");
-      players.update((await get(`stored-matches/${encodeURIComponent(name)}`)).rows);
+      showAway(missing);
+      stored = (await get(`stored-matches/${encodeURIComponent(name)}`)).rows;
+      showAway(missing);
+      players.update(stored);
       return;
     }
     seen = true;
@@ -199,6 +208,7 @@ function showMatch(root, garrison, name) {
     showScores(scores, board.team_scores, garrison);
     players.update(board.players);
     quiet.hidden = board.feed.length > 0;
+    setText(quiet, "Nothing has happened yet.");
     dom.syncChildren(feed, board.feed, (row) => row.seq, line);
   });
 }

@@ -109,7 +109,7 @@ function hatch(svg) {
 }
 
 function axis(svg, x, end, width, height, y) {
-  const most = Math.max(2, Math.floor(width / 90));
+  const most = Math.max(4, Math.floor(width / 90));
   const step = STEPS_MS.find((ms) => end / ms <= most) ?? 86400000 * Math.ceil(end / 86400000 / most);
   const out = [];
   for (let ms = 0; ms <= end; ms += step) {

@@ -19,27 +19,40 @@ class Poll {
   constructor(store) {
     this.ended = false;
     this.store = store;
-    this.wake = () => {};
   }
+
+  #asked = 0;
+  #sleepers = new Set();
 
   /** Call `work` now and `ms` after each end of it; a failure waits for the next time. */
   async every(ms, work) {
     while (!this.ended) {
+      const asked = this.#asked;
       try {
         await work();
       } catch (error) {
-        if (error instanceof TypeError && !/fetch|network/i.test(error.message)) console.error(error);
+        if (error instanceof TypeError) console.error(error);
       }
-      await new Promise((resolve) => {
-        this.wake = resolve;
-        setTimeout(resolve, document.hidden ? 4 * ms : ms);
-      });
+      if (asked === this.#asked) await this.#sleep(document.hidden ? 4 * ms : ms);
     }
   }
 
-  /** Do the repeated work at once. */
+  #sleep(ms) {
+    return new Promise((resolve) => {
+      const wake = () => {
+        clearTimeout(timer);
+        this.#sleepers.delete(wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, ms);
+      this.#sleepers.add(wake);
+    });
+  }
+
+  /** Do all of the repeated work at once, and once more what is being done just now: it was asked before. */
   now() {
-    this.wake();
+    this.#asked += 1;
+    for (const wake of [...this.#sleepers]) wake();
   }
 
   /** Call `work` now and after every answer of the cluster. */

@@ -121,7 +121,7 @@ async def welcomed(world: World, viewer: str) -> Watcher:
     answer = await client.hello(redirects=False)
     assert answer[0] == "welcome", answer
     engine = Engines.engines[VIEWER_NODE]
-    await until(lambda: viewer in engine.core.home)
+    await until(lambda: viewer in engine.core.home.shown)
     Engines.words.clear()
     Engines.rows.asked.clear()
     return Watcher(client)

@@ -62,6 +62,9 @@ async def test_the_overview_shows_the_cluster(page: Page, cluster: TestCluster) 
     assert "node-3" in await page.until(f"{shown}.includes('%') && {shown}")
     await page.until("document.querySelectorAll('.chart polygon, .chart polyline').length >= 6")
     assert await page.evaluate("document.title") == "Overview · Garrison"
+    await page.size(390, 844)
+    broken = f"[...{NODES}].map((row) => row.cells[0].children[1].getClientRects().length)"
+    assert await page.evaluate(broken) == [1, 1, 1]  # no name is broken on a phone
     assert page.errors == []
 
 

@@ -139,7 +139,7 @@ function nodeTable(store) {
 
 function name(node, cell, store) {
   if (cell.childElementCount === 0) {
-    cell.append(el("span", { class: "swatch" }), el("span"), el("span", { class: "tag", hidden: true }, "this page"));
+    cell.append(el("span", { class: "swatch" }), el("span"), " ", el("span", { class: "tag", hidden: true }, "this page"));
   }
   cell.children[0].style.setProperty("--swatch", node.gone ? "" : store.colour(node.node));
   setText(cell.children[1], node.node);

@@ -94,7 +94,7 @@ async def test_an_impossible_upgrade_is_refused_and_nothing_begins() -> None:
 async def test_a_node_that_drains_while_the_new_program_starts_is_not_handed_over() -> None:
     said, ended = iter(["", "leaving"]), []
     copying = SimpleNamespace(end_copying=lambda: None)
-    gateway = SimpleNamespace(succession=copying)
+    gateway = SimpleNamespace(going_over=copying)
     catalog = SimpleNamespace(live={}, watcher=None)
     system = SimpleNamespace(me="node-1#1", view=SimpleNamespace(members={}), directory=copying, catalog=catalog)
     node: Any = SimpleNamespace(gateway=gateway, presence=None, not_ready=lambda: next(said), system=system)

@@ -123,6 +123,12 @@ async def test_a_choice_made_while_a_question_is_under_way_is_asked_next(page: P
     desk.open.set()
     await page.until(f"{answered} > {count}")
     assert await page.evaluate("location.hash") == "#/moves"
+
+    # nor has what is drawn while the next address is there and its page is not
+    await page.evaluate(ask("SELECT 0 FROM t", "table"))
+    await page.until(f"{TABLE} === 'sql\\nSELECT 0 FROM t'")
+    await page.evaluate(f"{choose('Shown as', 'bars')}; location.hash = '#/moves'; {choose('Shown as', 'table')}")
+    await page.until("document.title.startsWith('Moves')")
     assert page.errors == []
 
 

@@ -72,7 +72,7 @@ export function showTheatre(root, garrison, name) {
 }
 
 function stage(root, garrison, name, first, ask) {
-  const { dom, poll } = garrison;
+  const { dom, poll, readdress } = garrison;
   const { el, setText, setAttribute } = dom;
   let summary = first;
   let people = new Map();
@@ -222,7 +222,7 @@ function stage(root, garrison, name, first, ask) {
   }
   const address = () => `${location.origin}${location.pathname}${place()}`;
   function keepAddress() {
-    if (!poll.ended) history.replaceState(null, "", place());
+    readdress(place());
   }
 
   // ---- pointer and keys ------------------------------------------------------------------------

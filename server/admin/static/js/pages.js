@@ -4,8 +4,8 @@
 // are listed in main.js; an application's are the default exports of the ES modules at the top
 // of its folder of pages. `path` is what follows the page's id in the address, as a list.
 // `garrison` is {store, client, poll, query(name, parameters), get(path, parameters), act(name, body),
-// href(...path), dom, format}: `query` asks a read model, `get` a console route, `act` runs an action.
-// What `poll` starts ends when another page is shown.
+// href(...path), readdress(address), dom, format}: `query` asks a read model, `get` a console route, `act` runs an
+// action, `readdress` puts what the page shows now into its address. What `poll` starts ends when another page is shown.
 //
 // Every address is relative to that of the page, which may be below a path of somebody else's host.
 
@@ -66,6 +66,7 @@ class Poll {
 export class Pages {
   #pages = [];
   #poll = null;
+  #address = ""; // of the page that is shown
   #loaded = false;
 
   constructor(view, nav, store, client) {
@@ -109,6 +110,7 @@ export class Pages {
     if (this.#poll !== null) this.#poll.ended = true;
     this.#poll?.now();
     this.#poll = new Poll(this.store);
+    this.#address = location.hash;
     dom.syncChildren(
       this.nav,
       this.#pages,
@@ -123,15 +125,25 @@ export class Pages {
     page.render(this.view, this.#given(page), path.filter(Boolean));
   }
 
+  /** Note `address` as that of the page whose poll this is. Not where a person has gone on: the browser tells of that
+   * a moment later than it changes the address, which would be lost. */
+  #readdress(poll, address) {
+    if (poll.ended || location.hash !== this.#address) return;
+    history.replaceState(null, "", address);
+    this.#address = location.hash;
+  }
+
   #given(page) {
+    const poll = this.#poll;
     return {
       store: this.store,
       client: this.client,
-      poll: this.#poll,
+      poll,
       query: (name, parameters) => this.client.get(`query/${encodeURIComponent(name)}`, parameters),
       get: (path, parameters) => this.client.get(path, parameters),
       act: (name, body) => this.client.post(`actions/${encodeURIComponent(name)}`, body),
       href: (...path) => `#/${[page.id, ...path].map(encodeURIComponent).join("/")}`,
+      readdress: (address) => this.#readdress(poll, address),
       dom,
       format,
     };

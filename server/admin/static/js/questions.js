@@ -53,7 +53,7 @@ export const questions = {
   id: "questions",
   title: "Questions",
   order: 4,
-  render(root, { store, client, poll, href }, [asked, view, seconds]) {
+  render(root, { store, client, poll, href, readdress }, [asked, view, seconds]) {
     const option = ([value, text]) => el("option", { value }, text);
     const saved = el("select", { "aria-label": "Saved questions" });
     const span = el("select", { "aria-label": "Time" }, SPANS.map(([text, seconds]) => option([String(seconds), text])));
@@ -111,7 +111,7 @@ export const questions = {
       const plain = drawn && chart === null ? "nothing to draw: a picture needs a number in the last column" : "";
       setText(note, [coverageText(answer.coverage), plain].filter(Boolean).join(" · "));
       setAttribute(note, "aria-live", live.checked ? "off" : null); // nobody listens to that every two seconds
-      history.replaceState(null, "", href(question.sql, as.value, String(question.seconds)));
+      readdress(href(question.sql, as.value, String(question.seconds)));
     }
 
     /** Show what went wrong; what was answered before is no answer to what is asked now. */

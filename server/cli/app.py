@@ -50,7 +50,7 @@ def build(words: Sequence[str]) -> "App":
     the command may be the application's and that cannot be loaded."""
     from cyclopts import App
 
-    from server.cli.common import out
+    from server.cli.common import HELP_COLUMNS, out
 
     app = App(
         name="garrison",
@@ -58,7 +58,7 @@ def build(words: Sequence[str]) -> "App":
         help_epilogue="Start with `garrison demo`. Every command shows examples with `--help`.",
         help_format="markdown",
         version=_version,
-        console=out(),
+        console=out(HELP_COLUMNS),
         result_action="return_value",
         exit_on_error=False,
         print_error=False,

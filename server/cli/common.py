@@ -34,6 +34,8 @@ Set = Annotated[
 ]
 UNBOUNDED: Final = 1_000_000
 """Columns of a pipe or a file."""
+HELP_COLUMNS: Final = 120
+"""Columns of a help text in a pipe or a file: it fills all that it has."""
 Json = Annotated[
     bool, Parameter(name="--json", help="One JSON document on standard output.", negative="", show_default=False)
 ]
@@ -61,9 +63,9 @@ def print_json(document: bytes) -> None:
     print(escaped_json(document.decode(), ascii_only))
 
 
-def out() -> Console:
+def out(piped_columns: int = UNBOUNDED) -> Console:
     """Standard output, for people. Into a pipe or a file a table is as wide as it needs to be."""
-    width = None if sys.stdout.isatty() else UNBOUNDED
+    width = None if sys.stdout.isatty() else piped_columns
     return PlainConsole(file=sys.stdout, highlight=False, emoji=False, soft_wrap=True, width=width)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import jwt
 import pytest
 
+from server.cli.common import HELP_COLUMNS
 from tests.support.program import here as garrison
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,8 @@ def test_help_has_examples(command: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Examples" in done.stdout
     assert f"garrison {command}" in done.stdout
+    frames = [line for line in done.stdout.splitlines() if line[:1] in {"╭", "│", "╰"}]
+    assert {len(line) for line in frames} <= {HELP_COLUMNS}
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:

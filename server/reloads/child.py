@@ -115,7 +115,7 @@ class Reload:
             return f"no process: {error}"
         self._process = process
         if self._held_back or self._ended:  # while the process was made
-            signal_child(process, signal.SIGKILL)
+            self._kill()
         assert process.stdin is not None and process.stdout is not None
         begin = ReloadBegin(self._settings, str(self._store.directory.absolute()), me.node, me.incarnation, tables)
         why = "the process ended"

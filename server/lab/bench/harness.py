@@ -20,6 +20,7 @@ from typing import Any, Self
 import msgspec
 
 from server.errors import Unavailable
+from server.runtime.process import signal_child
 
 READY_TIMEOUT_S = 60.0
 TAIL_BYTES = 600
@@ -207,12 +208,12 @@ class Served:
 
     async def __aexit__(self, *_: object) -> None:
         if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
+            signal_child(self._process, signal.SIGTERM)
             try:
                 async with asyncio.timeout(15):
                     await self._process.wait()
             except TimeoutError:
-                self._process.kill()
+                signal_child(self._process, signal.SIGKILL)
                 await self._process.wait()
 
 

@@ -1,12 +1,14 @@
 """A program of this folder as a child process that is told lines and answers each with one."""
 
 import asyncio
+import signal
 import sys
 from typing import Final, Self
 
 import msgspec
 
 from server.errors import Unavailable
+from server.runtime.process import signal_child
 
 LINE_BYTES: Final = 64 * 1024 * 1024
 
@@ -30,8 +32,7 @@ class Lines:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
+        signal_child(self._process, signal.SIGKILL)
         await self._process.wait()
 
     async def tell(self, line: bytes) -> bytes:

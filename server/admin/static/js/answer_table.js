@@ -29,7 +29,7 @@ export class AnswerTable {
     const kinds = columns.map((_, index) => (every(index, (value) => typeof value === "number") ? "num" : every(index, isTime) ? "when" : ""));
     const known = JSON.stringify([columns, kinds]);
     if (known !== this.#columns) {
-      const spec = columns.map((title, index) => ({ title, num: kinds[index] === "num", class: kinds[index], render: ([, row]) => shown(row[index]) }));
+      const spec = columns.map((title, index) => ({ title, class: kinds[index], render: ([, row]) => shown(row[index]) }));
       this.#table = table("Rows of the answer", spec, ([number]) => number);
       this.#columns = known;
     }

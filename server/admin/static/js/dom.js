@@ -63,7 +63,8 @@ export function syncChildren(parent, items, keyOf, create, update) {
 
 /** A table whose columns are `{title, num, head, class, render(row, cell)}`; returns `{element, update}`. */
 export function table(caption, columns, keyOf, rowClass) {
-  const head = el("tr", {}, columns.map((column) => el("th", { scope: "col", class: column.class || (column.num && "num") }, column.title)));
+  const classOf = (column) => column.class || (column.num && "num");
+  const head = el("tr", {}, columns.map((column) => el("th", { scope: "col", class: classOf(column) }, column.title)));
   const body = el("tbody");
   const element = el(
     "div",
@@ -71,7 +72,7 @@ export function table(caption, columns, keyOf, rowClass) {
     el("table", {}, el("thead", {}, head), body),
   );
   const create = () =>
-    el("tr", {}, columns.map((column) => el(column.head ? "th" : "td", { class: column.class || (column.num && "num"), scope: column.head && "row" })));
+    el("tr", {}, columns.map((column) => el(column.head ? "th" : "td", { class: classOf(column), scope: column.head && "row" })));
   const update = (row, item) => {
     if (rowClass) setAttribute(row, "class", rowClass(item) || null);
     columns.forEach((column, index) => {
